@@ -23,6 +23,11 @@ MEDIA_TYPE_BY_SUFFIX: Final = {
     "js": "text/javascript",
     "svg": "image/svg+xml",
 }
+BUILT_PAGE: Final = "dist/index.html"
+NOT_BUILT: Final = (
+    "The pages are not built: run `make setup` (or `python dashboard/app/build.py`) in the source folder, and start the server "
+    "again.\nThe API works without them: its description is at /docs.\n"
+)
 HASHED_FOLDER: Final = "dist/assets/"
 FOR_GOOD: Final = "public, max-age=31536000, immutable"
 ASK_AGAIN: Final = "no-cache"
@@ -43,8 +48,12 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/")
-def board_page(request: Request) -> Response:
-    return _file_response(request, "board.html")
+@router.get("/leads/{lead_id:path}")
+def built_page(request: Request) -> Response:
+    """The page of every address that `dashboard/app/src/main.tsx` shows."""
+    if BUILT_PAGE not in _CONTENT_BY_NAME:
+        return Response(NOT_BUILT, 503, media_type="text/plain")
+    return _file_response(request, BUILT_PAGE)
 
 
 @router.get("/docs")

@@ -58,6 +58,7 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
     {
         NO_KEY: """
             GET /
+            GET /leads/{lead_id:path}
             GET /docs
             GET /static/{name:path}
             GET /health
@@ -99,6 +100,8 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
         """,
         READ_SCOPE: """
             GET /api/analytics/leads
+            GET /api/call-list/counts
+            GET /api/call-list/reasons
             GET /api/changes
             GET /api/lead/summary/{session_id:path}
             GET /api/lead/export/{session_id:path}

@@ -120,7 +120,7 @@ def _lead(row: Row, voice: Mapping[str, Any], model: Model | None) -> dict[str, 
         "name": row["name"],
         "phone": row["phone"],
         "email": row["email"],
-        **{name: _number(fields.get(name)) for name in BUDGETS},
+        **{name: decimal_or_given(fields.get(name)) for name in BUDGETS},
         **{name: fields.get(name) for name in PROPERTY_FACTS},
         "lead_score": None if refuses else row["rounded"] or 0,
         "temperature": None if refuses else (row["bands"] or {}).get(BOARD_MODEL) or COLDEST,
@@ -130,7 +130,7 @@ def _lead(row: Row, voice: Mapping[str, Any], model: Model | None) -> dict[str, 
         "messages_count": messages,
         "total_interactions": scans + views + messages,
         "voice_transcript": voice.get("text"),
-        "voice_seconds": _number(voice.get("duration_s")),
+        "voice_seconds": decimal_or_given(voice.get("duration_s")),
         "voice_url": _voice_url(voice),
         "stage": row["stage"],
         "created_at": row["created_at"],
@@ -144,7 +144,7 @@ def _id(lead_id: str) -> str | int:
     return int(lead_id) if is_number else lead_id
 
 
-def _number(value: object) -> object:
+def decimal_or_given(value: object) -> object:
     """A number that is written as a text, as a number; anything else as it is."""
     if not isinstance(value, str):
         return value

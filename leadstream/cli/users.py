@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gateway.accounts.keys import Author
 
 app = typer.Typer()
-users = typer.Typer(help="People who sign in on the board: roles are viewer, sales, marketer and admin.")
+users = typer.Typer(help="People who sign in on the pages: roles are viewer, sales, marketer and admin.")
 app.add_typer(users, name="users", rich_help_panel=OPERATE)
 
 Email = Annotated[str, typer.Argument(help="The e-mail address by which the person signs in.")]

@@ -1,7 +1,7 @@
 """README.md's commands, in its order, in one shell session that begins with a fresh copy and no data.
 
 The session has a network of its own, so that the ports which the README names are free. Only the installation by
-`make setup` is replaced, by the environment that runs this test, and the invented company has fewer people.
+`make setup` is replaced, by the environment that runs this test and the pages that it has built, and the invented company has fewer people.
 """
 
 import itertools
@@ -137,6 +137,8 @@ def session(tmp_path):
         if (ROOT / name).is_file():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, directory / name)
+    built = Path("dashboard") / "static" / "dist"
+    shutil.copytree(ROOT / built, directory / built)  # packages of the pages would need a network
     environment = directory / ".venv"
     environment.mkdir()
     for part in Path(sys.prefix).iterdir():

@@ -34,6 +34,7 @@ from schemas.statements import (
 )
 from schemas.topics import LEAD_ACTIVITY, LEAD_CHANGES, LEAD_SCORES, SCORE_CHANGED, SESSION_SCORES, lead_key
 
+PAGES = Path(__file__).parents[2] / "dashboard" / "app" / "src"
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
 
 T0 = datetime(2030, 1, 31, 10, 0, tzinfo=UTC)
@@ -837,7 +838,7 @@ async def test_the_page_loads_nothing_from_elsewhere_and_runs_nothing_inline(hou
         docs = await http.get("/docs")
         parts = {
             name: await http.get(f"/static/{name}")
-            for name in ("board.css", "board.js", "docs.js", "icon.svg")
+            for name in ("plain.css", "docs.css", "docs.js", "icon.svg")
         }
         hidden = await http.get("/static/..%2fpages.py")
     for html in (page, docs):
@@ -846,8 +847,9 @@ async def test_the_page_loads_nothing_from_elsewhere_and_runs_nothing_inline(hou
         assert "unsafe" not in html.headers["Content-Security-Policy"]
         assert "//" not in html.text.replace("<!doctype", "")
     assert {part.status_code for part in parts.values()} == {200}
-    assert "innerHTML" not in parts["board.js"].text
-    assert "http" not in parts["board.css"].text
+    assert "http" not in parts["plain.css"].text
+    sources = "".join(path.read_text(encoding="utf-8") for path in sorted(PAGES.rglob("*.ts*")))
+    assert [each for each in ("innerHTML", "dangerouslySet", "http://", "eval(") if each in sources] == []
     assert hidden.status_code == 404
 
 
@@ -867,10 +869,10 @@ async def test_the_page_loads_nothing_from_elsewhere_and_runs_nothing_inline(hou
     ],
 )
 async def test_only_a_whole_address_becomes_a_link_on_the_board(kind, typed, linked):
-    script = (Path(__file__).parents[2] / "dashboard" / "static" / "board.js").read_text(encoding="utf-8")
-    [form] = re.findall(rf"{kind}: {{ form: /\^(.*)\$/, link: ", script)
+    script = (PAGES / "leads" / "lead.ts").read_text(encoding="utf-8")
+    [form] = re.findall(rf"{kind}: {{ form: /\^(.*)\$/, scheme: ", script)
     assert (re.fullmatch(form, typed) is not None) == linked
-    assert re.findall(r"href: (\S+) \+ value", script) == ["way.link"]
+    assert script.count("way.scheme + value") == 1
 
 
 async def test_the_api_describes_itself_with_examples(house):

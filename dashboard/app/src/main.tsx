@@ -1,2 +1,73 @@
 import { render } from "preact";
-render(<p>hi</p>, document.getElementById("app") as HTMLElement);
+import { useEffect } from "preact/hooks";
+import { isLocked, person, readPerson, useToken } from "./api";
+import { later } from "./later";
+import { CallList } from "./leads/CallList";
+import { liveState, runLive } from "./live";
+import { path, replaceOldAddress } from "./route";
+import { chooseLanguage, language, LANGUAGES, text } from "./text";
+
+const LeadPage = later(() => import("./lead/LeadPage"));
+const LEAD = /^\/leads\/(.+)$/;
+
+function App() {
+  return <>
+    <a class="skip" href="#main">{text("skip")}</a>
+    <header class="bar">
+      <h1><a href="/"><img src="/static/icon.svg" alt="" width="26" height="26" />Leadstream</a></h1>
+      <nav class="pages" aria-label="Leadstream">
+        <a href="/" aria-current={path.value === "/" ? "page" : undefined}>{text("callList")}</a>
+        <a href="/docs">{text("apiPage")}</a>
+      </nav>
+      <p class={`live ${isLocked.value ? "off" : liveState.value}`} role="status"><span class="dot" aria-hidden="true" />{text(isLocked.value ? "locked" : liveState.value)}</p>
+      <label class="language"><span class="unseen">{text("language")}</span>
+        <select value={language.value} onChange={(event) => chooseLanguage(event.currentTarget.value)}>
+          {Object.entries(LANGUAGES).map(([code, texts]) => <option key={code} value={code} lang={code}>{texts.name}</option>)}
+        </select></label>
+      {person.value && <p class="who-am-i"><a href="/sign-in">{person.value.name}</a></p>}
+    </header>
+    <main id="main" tabIndex={-1}>{isLocked.value ? <Gate /> : <Shown />}</main>
+  </>;
+}
+
+function Shown() {
+  const lead = path.value.match(LEAD)?.[1];
+  if (lead === undefined) return <CallList />;
+  const id = decoded(lead);
+  return <LeadPage key={id} leadId={id} />;
+}
+
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
+function Gate() {
+  const open = (event: SubmitEvent) => {
+    event.preventDefault();
+    const field = (event.currentTarget as HTMLFormElement).elements.namedItem("token") as HTMLInputElement;
+    useToken(field.value.trim());
+    field.value = "";
+  };
+  return (
+    <form class="card gate" onSubmit={open}>
+      <h2>{text("signInTitle")}</h2>
+      <p><a class="primary" href={`/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`}>{text("signIn")}</a></p>
+      <p>{text("signInOr")}</p>
+      <label class="field"><span>{text("token")}</span><input type="password" name="token" autocomplete="off" required /></label>
+      <button type="submit">{text("openPage")}</button>
+      <p class="soft">{text("tokenKept")}</p>
+    </form>
+  );
+}
+
+function Root() {
+  useEffect(() => { void readPerson(); void runLive(); }, []);
+  return <App />;
+}
+
+replaceOldAddress();
+render(<Root />, document.getElementById("app") as HTMLElement);

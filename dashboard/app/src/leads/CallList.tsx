@@ -1,0 +1,139 @@
+// Whom to call next, and why: the page at /.
+
+import { useSignal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
+import { leadAddress, navigate, query, withQuery } from "../route";
+import { ago, BANDS, bandName, leftToRight, number, shortNumber, signed, text, words } from "../text";
+import { Band } from "./Band";
+import { FirstRun } from "./FirstRun";
+import { BOARD_MODEL, bandOf, reachedBy, sentenceOf, titleOf } from "./lead";
+import { LeadRows } from "./LeadRows";
+import { counts, includesAnonymous, isLoaded, leads, model, models, problem, reasons, recent, watchLeads } from "./leadList";
+
+const SEARCH_WAIT_MS = 200;
+const AT_REST = new Set(["customer", "churned", "lost", "disqualified"]);
+const TIERS: [keyof typeof BANDS, "burningDo" | "hotDo" | "warmDo" | "coldDo"][] = [["burning", "burningDo"], ["hot", "hotDo"], ["warm", "warmDo"], ["cold", "coldDo"]];
+
+export function CallList() {
+  useEffect(watchLeads, []);
+  useEffect(() => { document.title = `${text("callList")} · Leadstream`; });
+  const isNarrowed = ["q", "band", "stage"].some((name) => query.value.get(name)) || query.value.get("anonymous") === "false";
+  const isEmpty = isLoaded.value && !leads.value.length && !problem.value;
+  return (
+    <div class="call-list">
+      <Filters />
+      {problem.value && <p class="notice" role="alert">{problem.value}</p>}
+      {includesAnonymous.value && !query.value.get("anonymous") && leads.value.length > 0 &&
+        <p class="hint">{text("nobodyYet")} <a href={withQuery({ anonymous: "true", model: "web_session", band: null })}>{text("byVisits")}</a></p>}
+      {!isLoaded.value && <p class="hint" role="status">{text("loading")}</p>}
+      {isEmpty && !isNarrowed && <FirstRun />}
+      {isEmpty && isNarrowed && <section class="card"><h2>{text("noMatch")}</h2><p>{text("noMatchHint")}</p><p><a href="/">{text("clear")}</a></p></section>}
+      {leads.value.length > 0 && <div class="board">
+        <div class="main-column">
+          <CallNext />
+          <LeadRows />
+        </div>
+        <Recent />
+      </div>}
+    </div>
+  );
+}
+
+function Filters() {
+  const search = useRef<HTMLInputElement>(null);
+  const waiting = useRef<ReturnType<typeof setTimeout>>(undefined);
+  useEffect(() => {
+    const focusSearch = (event: KeyboardEvent) => {
+      if (event.key !== "/" || /^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement?.tagName ?? "")) return;
+      event.preventDefault();
+      search.current?.focus();
+    };
+    document.addEventListener("keydown", focusSearch);
+    return () => document.removeEventListener("keydown", focusSearch);
+  }, []);
+  const asked = query.value.get("q") ?? "";
+  useEffect(() => { if (search.current && document.activeElement !== search.current) search.current.value = asked; }, [asked]);
+  const typed = (event: Event) => {
+    clearTimeout(waiting.current);
+    const found = (event.target as HTMLInputElement).value.trim();
+    waiting.current = setTimeout(() => navigate(withQuery({ q: found }), true), SEARCH_WAIT_MS);
+  };
+  const counted = counts.value && (includesAnonymous.value ? sum(counts.value.identified.bands, counts.value.anonymous.bands) : counts.value.identified.bands);
+  const stages = counts.value && (includesAnonymous.value ? sum(counts.value.identified.stages, counts.value.anonymous.stages) : counts.value.identified.stages);
+  const band = query.value.get("band") ?? "";
+  const stage = query.value.get("stage") ?? "";
+  return (
+    <form class="filters" role="search" aria-label={text("search")} onSubmit={(event) => event.preventDefault()}>
+      <label class="field grow"><span class="unseen">{text("search")}</span>
+        <input type="search" ref={search} placeholder={text("searchHint")} autocomplete="off" maxLength={320} defaultValue={asked} onInput={typed} /></label>
+      <label class="field"><span>{text("stage")}</span>
+        <select value={stage} onChange={(event) => navigate(withQuery({ stage: event.currentTarget.value }))}>
+          <option value="">{text("allStages")}</option>
+          {Object.entries({ ...(stage && { [stage]: 0 }), ...stages }).sort().map(([name, times]) => <option key={name} value={name}>{words(name)} ({number(times)})</option>)}
+        </select></label>
+      <label class="field"><span>{text("scoreBy")}</span>
+        <select value={model.value} onChange={(event) => navigate(withQuery({ model: event.currentTarget.value === BOARD_MODEL ? null : event.currentTarget.value, band: null }))}>
+          {[...new Set([...models.value, model.value])].map((name) => <option key={name} value={name}>{words(name)}</option>)}
+        </select></label>
+      <label class="tick"><input type="checkbox" checked={includesAnonymous.value} onChange={(event) => navigate(withQuery({ anonymous: String(event.currentTarget.checked) }))} /><span>{text("anonymous")}</span></label>
+      {model.value === BOARD_MODEL && <nav class="chips" aria-label={text("temperature")}>
+        <a href={withQuery({ band: null })} aria-current={band ? undefined : "true"}>{text("all")}</a>
+        {TIERS.map(([tier, doing]) => (
+          <a key={tier} class={tier} href={withQuery({ band: tier })} aria-current={band === tier ? "true" : undefined}>
+            <span aria-hidden="true">{BANDS[tier]}</span> {text(tier)} <span class="doing">{text(doing)}</span>{counted && <b>{shortNumber(counted[tier] ?? 0)}</b>}
+          </a>
+        ))}
+      </nav>}
+    </form>
+  );
+}
+
+function sum(left: Record<string, number>, right: Record<string, number>): Record<string, number> {
+  const total = { ...left };
+  for (const [name, times] of Object.entries(right)) total[name] = (total[name] ?? 0) + times;
+  return total;
+}
+
+function CallNext() {
+  const lead = leads.value.find((each) => !AT_REST.has(each.stage) && each.phone) ?? leads.value.find((each) => !AT_REST.has(each.stage)) ?? leads.value[0];
+  if (!lead) return null;
+  const score = lead.scores[model.value];
+  const reason = reasons.value.get(lead.lead_id);
+  const phone = reachedBy("phone", lead.phone);
+  return (
+    <section class="call-next" aria-labelledby="call-next">
+      <h2 id="call-next">{text("callNext")}</h2>
+      <p class="whom"><a href={leadAddress(lead.lead_id)} dir="auto">{titleOf(lead)}</a> <span class="score">[{number(score?.rounded ?? 0)}]</span> <Band band={bandOf(score?.bands)} /></p>
+      <p class="why"><bdi>{sentenceOf(reason)}</bdi>{reason?.gain && `, ${signed(reason.gain.change)}`}{reason?.event && `, ${ago(reason.event.occurred_at)}`}</p>
+      <p class="do">
+        {phone && <a class="primary" href={phone}>{text("call", { phone: leftToRight(lead.phone ?? "") })}</a>}
+        <a href={leadAddress(lead.lead_id)}>{text("open")}</a>
+      </p>
+    </section>
+  );
+}
+
+function Recent() {
+  const tick = useSignal(0);
+  useEffect(() => { const clock = setInterval(() => { tick.value += 1; }, 15_000); return () => clearInterval(clock); }, []);
+  void tick.value;
+  const titles = new Map(leads.value.map((lead) => [lead.lead_id, titleOf(lead)]));
+  return (
+    <aside class="recent" aria-labelledby="recent">
+      <h2 id="recent">{text("recent")}</h2>
+      {recent.value.length === 0 && <p class="hint">{text("noRecent")}</p>}
+      <ol>
+        {recent.value.map((each) => {
+          const rule = each.lines.reduce((best, line) => (Math.abs(line.points) > Math.abs(best?.points ?? 0) ? line : best), each.lines[0])?.rule;
+          return (
+            <li key={`${each.lead_id} ${each.at}`}>
+              <a href={leadAddress(each.lead_id)} dir="auto">{titles.get(each.lead_id) ?? each.lead_id}</a>{" "}
+              <b class={each.change < 0 ? "down" : "up"}>{signed(each.change)}</b>{" "}
+              <span class="soft">{rule ? `${rule}, ` : ""}{ago(each.at)}{bandOf(each.bands) ? ` · ${bandName(bandOf(each.bands) ?? "")}` : ""}</span>
+            </li>
+          );
+        })}
+      </ol>
+    </aside>
+  );
+}

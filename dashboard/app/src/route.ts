@@ -1,0 +1,44 @@
+// The address as signals: the state of every view is in it. A click on a link of ours changes it without a load.
+
+import { computed, signal } from "@preact/signals";
+
+const address = signal(location.pathname + location.search);
+
+export const path = computed(() => new URL(address.value, location.origin).pathname);
+export const query = computed(() => new URL(address.value, location.origin).searchParams);
+
+export function navigate(to: string, replace = false): void {
+  history[replace ? "replaceState" : "pushState"](null, "", to);
+  address.value = location.pathname + location.search;
+}
+
+/** The address of this page with other parameters; an empty one is left out. */
+export function withQuery(changes: Record<string, string | null>): string {
+  const parameters = new URLSearchParams(query.value);
+  for (const [name, value] of Object.entries(changes)) {
+    if (value) parameters.set(name, value);
+    else parameters.delete(name);
+  }
+  const text = parameters.toString();
+  return path.value + (text && `?${text}`);
+}
+
+export const leadAddress = (leadId: string): string => `/leads/${encodeURIComponent(leadId)}`;
+
+/** Addresses of older versions: the panel of a lead, and the list of visitors. */
+export function replaceOldAddress(): void {
+  const lead = location.hash.match(/^#lead=(.+)$/)?.[1];
+  if (lead) navigate(`/leads/${lead}`, true);
+  else if (location.hash === "#visitors") navigate("/?anonymous=true&model=web_session", true);
+}
+
+addEventListener("popstate", () => { address.value = location.pathname + location.search; });
+addEventListener("hashchange", replaceOldAddress);
+document.addEventListener("click", (event) => {
+  const link = event.target instanceof Element ? event.target.closest("a") : null;
+  const isPlain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;
+  if (!link || !isPlain || event.defaultPrevented || link.target || link.origin !== location.origin) return;
+  if (link.hash || !(link.pathname === "/" || link.pathname.startsWith("/leads/"))) return;
+  event.preventDefault();
+  navigate(link.pathname + link.search);
+});

@@ -1,0 +1,61 @@
+// The texts of the page in the reader's language, and how numbers and moments are written in it.
+
+import { computed, signal } from "@preact/signals";
+import { de } from "./texts/de";
+import { en, type Texts } from "./texts/en";
+import { es } from "./texts/es";
+import { fa } from "./texts/fa";
+
+export const LANGUAGES: Record<string, Texts> = { en, de, es, fa };
+const RIGHT_TO_LEFT = new Set(["fa"]);
+
+const wanted = [new URLSearchParams(location.search).get("lang"), localStorage.getItem("language"), ...navigator.languages];
+export const language = signal(wanted.map((each) => each?.slice(0, 2) ?? "").find((each) => each in LANGUAGES) ?? "en");
+
+language.subscribe((chosen) => {
+  document.documentElement.lang = chosen;
+  document.documentElement.dir = RIGHT_TO_LEFT.has(chosen) ? "rtl" : "ltr";
+});
+
+export function chooseLanguage(chosen: string): void {
+  localStorage.setItem("language", chosen);
+  language.value = chosen;
+}
+
+export function text(key: keyof Texts, values: Record<string, string | number> = {}): string {
+  const template = (LANGUAGES[language.value] ?? en)[key];
+  return template.replace(/\{(\w+)\}/g, (_, name: string) => String(values[name] ?? ""));
+}
+
+const numbers = computed(() => new Intl.NumberFormat(language.value, { maximumFractionDigits: 2 }));
+const short = computed(() => new Intl.NumberFormat(language.value, { notation: "compact", maximumFractionDigits: 1 }));
+const relative = computed(() => new Intl.RelativeTimeFormat(language.value, { numeric: "auto", style: "short" }));
+const moments = computed(() => new Intl.DateTimeFormat(language.value, { dateStyle: "medium", timeStyle: "medium" }));
+
+/** What is read from left to right in a sentence of either direction: a phone number, a signed number. */
+export const leftToRight = (value: string): string => (document.documentElement.dir === "rtl" ? `\u2066${value}\u2069` : value);
+export const number = (value: number): string => numbers.value.format(value);
+export const shortNumber = (value: number): string => short.value.format(value);
+export const signed = (points: number): string => leftToRight(`${points < 0 ? "−" : "+"}${number(Math.abs(points))}`);
+export const exactly = (moment: string | number): string => moments.value.format(new Date(moment));
+
+/** How far the server's clock is ahead of this one, in milliseconds. */
+export const clockSkew = signal(0);
+
+const UNITS: [Intl.RelativeTimeFormatUnit, number][] = [["day", 86_400], ["hour", 3_600], ["minute", 60], ["second", 1]];
+
+export function ago(moment: string | null): string {
+  if (!moment) return text("never");
+  const seconds = Math.max(0, (Date.now() + clockSkew.value - Date.parse(moment)) / 1000);
+  const [unit, length] = UNITS.find(([, each]) => seconds >= each) ?? ["second", 1];
+  return relative.value.format(-Math.floor(seconds / length), unit);
+}
+
+/** Names of stages, rules and event types, which the log has with underscores. */
+export const words = (name: string): string => name.replaceAll("_", " ").replace(/\b(qr|sms)\b/, (found) => found.toUpperCase());
+
+export function bandName(band: string): string {
+  return band in BANDS ? text(band as keyof typeof BANDS) : words(band);
+}
+
+export const BANDS = { burning: "🔥", hot: "🌶️", warm: "☀️", cold: "❄️" };

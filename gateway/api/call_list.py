@@ -1,0 +1,175 @@
+"""/api/call-list: why to call which lead, beside the list of /api/leads: what it did last, what its score lacks for the next
+band, how the score went, and how many leads are in each band.
+"""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Query, Request
+from starlette.responses import Response
+
+from authoring.active_models import ActiveRules
+from gateway.answers import JsonAnswer, RequestProblem
+from gateway.api import statements
+from gateway.api.leads import BOARD_MODEL, NO_NUL, ModelName, plain, points
+from gateway.api.services import services_of, take_report_turn, tenant_of
+from gateway.api.tenant_leads import BUDGETS, PROPERTY_FACTS, decimal_or_given
+from gateway.documented import answer_docs, example_bodies
+from gateway.store import Row
+from projections import call_list_queries as queries
+from projections.tables import lead_row_key
+from scoring.models.model import ONE_POINT, Model
+
+MOST_LEADS: Final = 100
+POINTS_OF_LINE: Final = 24
+"""Changes of a score that make its line."""
+EXAMPLES = example_bodies("call_list")
+
+router = APIRouter(prefix="/api/call-list", tags=["call list"])
+
+
+@router.get(
+    "/reasons",
+    summary="Why to call these leads",
+    responses=answer_docs(
+        EXAMPLES["reasons"], "Of each lead that exists: what happened, and what is missing."
+    ),
+)
+@router.get("/reasons/", include_in_schema=False)
+async def reasons(
+    request: Request,
+    lead_id: Annotated[
+        list[Annotated[str, Query(max_length=128, pattern=NO_NUL)]],
+        Query(min_length=1, max_length=MOST_LEADS, description="A lead's id; up to 100 of them."),
+    ],
+    model: ModelName = BOARD_MODEL,
+) -> Response:
+    services, tenant = services_of(request), tenant_of(request)
+    scored_by = _model(await services.ports.published(tenant), model)
+    ids = {lead_row_key(tenant, each): each for each in lead_id}
+    keys = list(ids)
+    async with services.store.snapshot() as ask:
+        scores, totals, events, voices, profiles = await ask.all(
+            statements.select_scores_of(keys),
+            queries.latest_totals(keys, model, limit=POINTS_OF_LINE),
+            queries.latest_events(keys),
+            statements.latest_voices(keys),
+            queries.profile_fields(keys),
+        )
+    total_of = {row["lead_key"]: row["total"] for row in scores if row["model"] == model}
+    changes_of: dict[int, list[Row]] = {}
+    for row in totals:
+        changes_of.setdefault(row["lead_key"], []).append(row)
+    event_of = {row["lead_key"]: row for row in events}
+    fields_of = {row["lead_key"]: row["fields"] for row in profiles}
+    voice_of = {row["lead_key"]: row for row in voices}
+    return JsonAnswer(
+        {
+            "reasons": {
+                ids[key]: {
+                    **_score(scored_by, total_of.get(key, Decimal(0)), changes_of.get(key, ())),
+                    **_wishes(fields_of[key]),
+                    "event": _event(event_of.get(key)),
+                    "voice_seconds": _seconds(voice_of.get(key)),
+                }
+                for key in keys
+                if key in fields_of
+            },
+            "as_of": services.ports.now(),
+        }
+    )
+
+
+@router.get(
+    "/counts",
+    summary="How many leads are in each band and stage",
+    responses=answer_docs(EXAMPLES["counts"], "All leads of the tenant, by band of the model's first scale."),
+    dependencies=[Depends(take_report_turn)],
+)
+@router.get("/counts/", include_in_schema=False, dependencies=[Depends(take_report_turn)])
+async def counts(request: Request, model: ModelName = BOARD_MODEL) -> Response:
+    services, tenant = services_of(request), tenant_of(request)
+    scored_by = _model(await services.ports.published(tenant), model)
+    scale = next(iter(scored_by.band_sets), "")
+    rows = await services.store.rows(queries.leads_by_band_and_stage(tenant, model, scale))
+    return JsonAnswer(
+        {
+            "scale": scale or None,
+            "identified": _counted(row for row in rows if row["identified"]),
+            "anonymous": _counted(row for row in rows if not row["identified"]),
+            "as_of": services.ports.now(),
+        }
+    )
+
+
+def _model(active: ActiveRules, name: str) -> Model:
+    if name not in active.models:
+        raise RequestProblem(
+            422, f"no such model; active are {', '.join(sorted(active.models))}", field="model"
+        )
+    return active.models[name]
+
+
+def _counted(rows: Any) -> dict[str, Any]:
+    leads, bands, stages = 0, dict[str, int](), dict[str, int]()
+    for row in rows:
+        leads += row["leads"]
+        stages[row["stage"]] = stages.get(row["stage"], 0) + row["leads"]
+        if row["band"] is not None:
+            bands[row["band"]] = bands.get(row["band"], 0) + row["leads"]
+    return {"leads": leads, "bands": bands, "stages": stages}
+
+
+def _score(model: Model, total: Decimal, changes: Sequence[Row]) -> dict[str, Any]:
+    """`changes`: the newest first."""
+    return {
+        "gain": next((_gain(row) for row in changes if row["change"] > 0), None),
+        "missing": _missing(model, total),
+        "totals": [{"at": row["at"], "total": plain(row["total"])} for row in reversed(changes)],
+    }
+
+
+def _wishes(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The highest budget, and the property in words."""
+    budgets = [
+        each for name in BUDGETS if isinstance(each := decimal_or_given(fields.get(name)), int | float)
+    ]
+    facts = [str(fields[name]) for name in PROPERTY_FACTS if fields.get(name)]
+    return {"budget": max(budgets, default=None), "property": ", ".join(facts) or None}
+
+
+def _event(row: Row | None) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    details: Mapping[str, Any] = row["details"] or {}
+    return {
+        "type": row["type"],
+        "about": row["title"] or details.get("text") or row["url"],
+        "occurred_at": row["occurred_at"],
+    }
+
+
+def _gain(row: Row) -> dict[str, Any]:
+    """A change, and the rule that gave most of it."""
+    _, rule, _, _ = max(row["lines"], key=lambda line: line[3], default=("", "", "", 0))
+    return {"change": plain(row["change"]), "rule": rule, "at": row["at"]}
+
+
+def _missing(model: Model, total: Decimal) -> dict[str, Any] | None:
+    """The next better band of the model's first scale, and the points up to it."""
+    thresholds = next(iter(model.scales.values()), [])
+    micro = int(total * ONE_POINT)
+    above = [(threshold, band) for threshold, band in thresholds if threshold > micro]
+    if not above:
+        return None
+    threshold, band = above[-1]
+    return {"band": band, "points": points(threshold - micro)}
+
+
+def _seconds(voice: Row | None) -> float | None:
+    """What producers send as a duration is no number in every case."""
+    try:
+        return None if voice is None or voice["duration_s"] is None else float(voice["duration_s"])
+    except ValueError:
+        return None

@@ -6,11 +6,13 @@ While the database is unavailable, it waits.
 import asyncio
 from datetime import UTC, datetime
 
+import msgspec
 import psycopg
 import structlog
 
 from gateway.metrics import RECALCULATION_DIFFERENCES
 from leadstream.operations.recalculation import recalculate_what_is_due
+from scoring.features.features import NewerCodec
 
 LOOK_SECONDS = 60.0
 """Between two looks at the clock."""
@@ -28,6 +30,9 @@ async def keep_recalculating(database_url: str, *, seconds: float = LOOK_SECONDS
             differing = await asyncio.to_thread(recalculate_what_is_due, database_url, now, since)
         except psycopg.Error as cause:
             _log.warning("the nightly recalculation waits", cause=str(cause))
+            continue
+        except (NewerCodec, msgspec.DecodeError) as cause:  # a check must not end the gateway
+            _log.error("the nightly recalculation cannot read what is stored", cause=str(cause))
             continue
         RECALCULATION_DIFFERENCES.set(differing)
         if differing:

@@ -6,6 +6,7 @@ imported events and those that come late. A person has one row, however much the
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
 from typing import Any, Final, LiteralString, cast
 
 import psycopg
@@ -24,6 +25,11 @@ _ADD: Final[LiteralString] = """
   from unnest(%b::int8[], %b::text[]) as noticed (identity_key, tenant) order by identity_key
   on conflict (identity_key) do update set noticed_at = excluded.noticed_at, next_at = excluded.next_at, attempts = 0
 """
+
+
+def digest_of_key(tenant: str, key: str) -> str:
+    """Names an e-mail address, a phone number or a domain in the cache, which has none of them in clear."""
+    return blake2b(f"{tenant}\n{key.strip().lower()}".encode(errors="replace"), digest_size=20).hexdigest()
 
 
 def note_addresses(cursor: psycopg.Cursor[Any], engagements: Iterable[Row]) -> None:

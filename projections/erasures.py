@@ -17,6 +17,7 @@ from sqlalchemy import Table
 
 from projections import tables
 from projections.connection import Connection
+from projections.enrichment_queue import digest_of_key
 from projections.person import Person
 from projections.tables import ANALYTICS_INFO_KEY, LIVE_SCHEMA
 from schemas.control import Derived
@@ -36,7 +37,17 @@ DONE: Final = "done"
 STEPS: Final = (REGISTERED, RECORDED, EMPTIED, DONE)
 
 BY_OTHER_KEYS: Final = frozenset(
-    {"dead_letters", "notifications", "session_scores", "worker_dues", "worker_state"}
+    {
+        "crm_inbox",
+        "crm_records",
+        "dead_letters",
+        "enrichment_cache",
+        "notifications",
+        "recalculations",
+        "session_scores",
+        "worker_dues",
+        "worker_state",
+    }
 )
 """Tables whose rows of a person are found by other columns than `lead_key` and `identity_key`."""
 NAMELESS_TABLES: Final = frozenset(
@@ -44,12 +55,15 @@ NAMELESS_TABLES: Final = frozenset(
         "analytics_settings",
         "api_keys",
         "audit_log",
+        "crm_cursors",
+        "enrichment_usage",
         "erasures",
         "event_archive",
         "log_source",
         "model_drafts",
         "positions",
         "publications",
+        "removed_records",
         "retried_letters",
         "sign_in_attempts",
         "tenant_days",
@@ -270,6 +284,34 @@ def row_conditions(person: Person) -> list[tuple[Table, Composed, Sequence[Any]]
                 "tenant = %s and type = 'leads_merged' and details ->> 'into' = any(%s) and identity_key <> all(%s)"
             ).format(),
             (person.tenant, person.leads, person.identity_keys),
+        ),
+        (
+            tables.crm_inbox,
+            SQL(
+                "tenant = %s and ((crm, kind, record_id) in (select crm, kind, record_id from {} where tenant = %s "
+                "and lead_id = any(%s)) or exists (select from unnest(%s::text[]) as name where strpos(record::text, name) > 0))"
+            ).format(table_name(tables.crm_records)),
+            (person.tenant, person.tenant, person.leads, searched_texts(person)),
+        ),
+        (
+            tables.crm_records,
+            SQL("tenant = %s and lead_id = any(%s)").format(),
+            (person.tenant, person.leads),
+        ),
+        (
+            tables.enrichment_cache,
+            SQL("tenant = %s and key_digest = any(%s)").format(),
+            (
+                person.tenant,
+                [digest_of_key(person.tenant, each) for each in (*person.emails, *person.phones)],
+            ),
+        ),
+        (  # the report of a night that names the person
+            tables.recalculations,
+            SQL(
+                "tenant = %s and exists (select from jsonb_array_elements(differences) as each where each ->> 'lead_id' = any(%s))"
+            ).format(),
+            (person.tenant, person.leads),
         ),
         *(
             (table, SQL("key = any(%s)").format(), (person.source_keys,))

@@ -686,7 +686,7 @@ enrichment_cache = _table(
     "enrichment_cache",
     EnrichmentCacheRow,
     Index("enrichment_cache_expiry", "expires_at"),
-    key=("key_digest",),
+    key=("key_digest", "source"),
     schema=PUBLIC_SCHEMA,
     comment="what sources have answered; of a key only its digest",
 )

@@ -32,12 +32,13 @@ _PUT_OFF: Final[LiteralString] = """
 _PRUNE: Final[LiteralString] = "delete from public.enrichment_queue where noticed_at < %s"
 _PRUNE_CACHE: Final[LiteralString] = "delete from public.enrichment_cache where expires_at < %s"
 _CACHED: Final[LiteralString] = """
-  select fields, previous, fetched_at, expires_at > %s as is_fresh from public.enrichment_cache where key_digest = %s
+  select fields, previous, fetched_at, expires_at > %s as is_fresh from public.enrichment_cache
+  where key_digest = %s and source = %s
 """
 _STORE: Final[LiteralString] = """
   insert into public.enrichment_cache (key_digest, tenant, source, fields, previous, fetched_at, expires_at)
   values (%s, %s, %s, %s::jsonb, '{}', %s, %s)
-  on conflict (key_digest) do update set previous = public.enrichment_cache.fields, fields = excluded.fields,
+  on conflict (key_digest, source) do update set previous = public.enrichment_cache.fields, fields = excluded.fields,
     fetched_at = excluded.fetched_at, expires_at = excluded.expires_at
 """
 _USED: Final[LiteralString] = """
@@ -105,9 +106,9 @@ def prune(connection: Connection, now: datetime, oldest: timedelta) -> None:
     connection.execute(_PRUNE_CACHE, (now - timedelta(days=365),))
 
 
-def cached_answer(connection: Connection, digest: str, now: datetime) -> CachedAnswer | None:
+def cached_answer(connection: Connection, digest: str, source: str, now: datetime) -> CachedAnswer | None:
     with connection.cursor() as cursor:
-        row = cursor.execute(_CACHED, (now, digest)).fetchone()
+        row = cursor.execute(_CACHED, (now, digest, source)).fetchone()
     return None if row is None else CachedAnswer(*row)
 
 

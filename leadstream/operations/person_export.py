@@ -60,6 +60,16 @@ FILES: Final[Mapping[str, ExportedFile]] = {
         "deliveries.json", "Messages and other actions of these workflows, and what became of them."
     ),
     "notifications": ExportedFile("notifications.json", "Messages about you to our staff."),
+    "qualification_overrides": ExportedFile(
+        "qualifications.json", "Where our staff set by hand how promising you are, and until when."
+    ),
+    "crm_records": ExportedFile("crm.json", "What the CRM has about you, as far as it was read from there."),
+    "crm_inbox": ExportedFile(
+        "crm_reports.json", "What the CRM has reported about you, and nobody has read yet."
+    ),
+    "enrichment_cache": ExportedFile(
+        "enrichment.json", "What other sources of data have answered about you."
+    ),
     "dead_letters": ExportedFile(
         "unreadable_records.json", "Records with your name that our system could not read."
     ),
@@ -98,8 +108,10 @@ INTERNAL_COLUMNS: Final = frozenset(
     }
 )
 """Numbers that mean something inside the database only, and a copy of other columns."""
-NOTHING: Final = frozenset({"stale_leads", "worker_state", "worker_dues"})
-"""Tables that have nothing of their own: marks for work, and the state that the events make."""
+NOTHING: Final = frozenset(
+    {"enrichment_queue", "recalculations", "stale_leads", "worker_state", "worker_dues"}
+)
+"""Tables that have nothing of their own: marks for work, comparisons of scores, and the state that the events make."""
 
 _README = """What we know about you
 ======================

@@ -11,6 +11,7 @@ from psycopg.sql import SQL, Identifier
 
 from gateway.door.admission import RequestFacts, admit_event, read_producer_event
 from leadstream.operations.store_access import StoreAccess
+from projections.enrichment_queue import digest_of_key
 from schemas.decode import encode_source, key_of
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, visitor_key
@@ -139,6 +140,32 @@ def fill(store: StoreAccess) -> None:
         store.append([each for each in (mine, theirs) if each is not None])
     store.append([*others[len(person) :], *unreadable()])
     store.settle(lambda _: None)
+    with psycopg.connect(store.database_url) as connection:
+        add_rows_of_delivery(connection)
+
+
+def add_rows_of_delivery(connection: psycopg.Connection[Any]) -> None:
+    """What a CRM and a source of enrichment leave about the person, and about others."""
+    for lead, record, secret in ((LEAD, "7001", VALUES[-1]), ("lead-0", "7002", "another wish")):
+        connection.execute(
+            "insert into public.crm_records (tenant, crm, kind, record_id, lead_id, state, pushed) "
+            "values ('default', 'hubspot', 'contact', %s, %s, %s, '{}')",
+            (record, lead, json.encode({"wish": secret}).decode()),
+        )
+        connection.execute(
+            "insert into public.crm_inbox (tenant, crm, kind, record_id, received_at, next_at, record) "
+            "values ('default', 'hubspot', 'contact', %s, now(), now(), %s)",
+            (record, json.encode({"note": secret}).decode()),
+        )
+        connection.execute(
+            "insert into public.recalculations values ('default', %s, 'x', now(), now(), 0, '', 1, 1, %s)",
+            (NOW - timedelta(days=int(record) % 10), json.encode([{"lead_id": lead}]).decode()),
+        )
+    for address, answer in (("zephyrina@quillfeather.example", "Quillfeather"), ("p1@firm.example", "Firm")):
+        connection.execute(
+            "insert into public.enrichment_cache values (%s, 'default', 'people', %s, '{}', now(), now())",
+            (digest_of_key("default", address), json.encode({"company": answer}).decode()),
+        )
 
 
 # Searching

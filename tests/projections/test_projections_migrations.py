@@ -125,7 +125,7 @@ def test_an_embedded_store_loses_nothing_when_it_learns_of_kafka(database_url):
         # Today's projection fills the store, so it gets today's columns meanwhile.
         connection.execute("alter table live.engagement_history add column channel_group text")
         connection.execute(
-            "alter table live.leads add revenue jsonb"
+            "alter table live.leads add revenue jsonb, add qualification_override jsonb, add speed_to_lead jsonb"
         )  # today's writer needs it; null, as then
         connection.execute("alter table live.score_history add column removed boolean")
         connection.execute(
@@ -147,7 +147,9 @@ def test_an_embedded_store_loses_nothing_when_it_learns_of_kafka(database_url):
         connection.commit()
         before = stored(connection)
         connection.execute("alter table live.engagement_history drop column channel_group")
-        connection.execute("alter table live.leads drop revenue")
+        connection.execute(
+            "alter table live.leads drop revenue, drop qualification_override, drop speed_to_lead"
+        )
         connection.execute(
             "alter table live.lead_scores drop tenant, drop identified, drop listed, drop created_at, drop stage, "
             "drop band_keys"

@@ -93,7 +93,7 @@ def upgrade() -> None:
         required("previous", JSONB),
         required("fetched_at", MOMENT),
         required("expires_at", MOMENT),
-        sa.PrimaryKeyConstraint("key_digest"),
+        sa.PrimaryKeyConstraint("key_digest", "source"),
         schema="public",
         comment="what sources have answered; of a key only its digest",
     )

@@ -275,7 +275,7 @@ def test_a_lead_whose_head_is_not_there_yet_is_left_out_and_said(store):
 
 
 def test_publishing_does_what_was_said_before(store, tmp_path):
-    """The last of these, since it publishes."""
+    """After those that try a draft, since it publishes."""
     command, url = store
     draft = written(tmp_path, WARMER)
     *_, told = what_if(url, "default", "temperature", WARMER, now_ms())

@@ -8,7 +8,6 @@ import psycopg
 
 from authoring.active_models import built_in_shards
 from authoring.authoring import Authoring
-from projections.migrate import migrate
 from projections.worker import project_records
 from schemas.decode import decode_source
 from schemas.record import Record
@@ -32,7 +31,6 @@ class Desks:
         """What was appended to one partition of `events`, decoded."""
         self._positions = Counter()
         self._turn = threading.Lock()
-        migrate(url)
 
     def now(self):
         return self.time

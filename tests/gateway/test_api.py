@@ -16,7 +16,6 @@ from authoring.active_models import built_in_rules
 from gateway.access import read_access
 from gateway.app import create_app
 from gateway.ports import EventKey, Ports, location_of_outcome
-from projections.migrate import migrate
 from projections.worker import project_records
 from schemas.activity import IdentityAttached, IdentityDelta, SessionPut
 from schemas.decode import decode_activity, encode_activity, encode_source, encode_statement
@@ -53,7 +52,6 @@ class House:
         self.url = url
         self.positions = Counter()
         self.appended = []
-        migrate(url)
         named = {} if access is None else {"access": access}
         self.ports = Ports(append=self.append, database_url=url, now=lambda: NOW, **named)
 

@@ -46,9 +46,14 @@ Rows = list[dict[str, Any]]
 
 
 @pytest.fixture
+def database_url(read_models_url: str) -> str:
+    return read_models_url
+
+
+@pytest.fixture
 def tell(database_url: str) -> Callable[..., None]:
     open_log(database_url)
-    migrate(database_url)
+    migrate(database_url)  # for the views of the log
     ends: dict[tuple[str, int], int] = {}
 
     def tell(*said: Outgoing) -> None:

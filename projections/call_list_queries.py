@@ -12,19 +12,19 @@ from projections.tables import engagement_history, identities, lead_scores, lead
 def latest_totals(lead_keys: Sequence[int], model: str, *, limit: int) -> Select[Any]:
     """The latest changes of several leads' scores by one model, of each the newest first."""
     keys = func.unnest(literal(list(lead_keys), ARRAY(BigInteger())))
-    asked = keys.table_valued(column("lead_key", BigInteger()), name="asked").render_derived()
+    requested = keys.table_valued(column("lead_key", BigInteger()), name="requested").render_derived()
     changes = score_history.c
     latest = (
         select(changes.at, changes.position, changes.total, changes.change, changes.lines)
-        .where(changes.lead_key == asked.c.lead_key, changes.model == model, changes.change != 0)
+        .where(changes.lead_key == requested.c.lead_key, changes.model == model, changes.change != 0)
         .order_by(changes.at.desc(), changes.position.desc())
         .limit(limit)
         .lateral("latest")
     )
     return (
-        select(asked.c.lead_key, latest)
-        .select_from(asked.join(latest, true()))
-        .order_by(asked.c.lead_key, latest.c.at.desc(), latest.c.position.desc())
+        select(requested.c.lead_key, latest)
+        .select_from(requested.join(latest, true()))
+        .order_by(requested.c.lead_key, latest.c.at.desc(), latest.c.position.desc())
     )
 
 

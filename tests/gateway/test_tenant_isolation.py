@@ -270,7 +270,7 @@ def call_of(app: Any, operation: Operation, made: Made, place: int, *, ids_in_qu
     values = {name: ids[place] for name, ids in path_values(operation, made).items()}
     queried = list(query_names(app, operation))
     query = {name: QUERY_VALUES[name][place] for name in queried} if ids_in_query else {}
-    if "history" in operation.path and "lead_id" in queried:
+    if {"history", "reasons"} & set(operation.path.split("/")) and "lead_id" in queried:
         query["lead_id"] = LEAD[place]  # it is required
     shown = next(
         (

@@ -120,8 +120,8 @@ def _check_path(path: list[str]) -> None:
         return
     parts = VALUE_NAMES[name] or frozenset()
     if rest[0] not in parts:
-        known = f"; it has {', '.join(sorted(parts))}" if parts else ""
-        raise MessageTextError(f"{name} has no {rest[0]!r}{known}")
+        names = f"; it has {', '.join(sorted(parts))}" if parts else ""
+        raise MessageTextError(f"{name} has no {rest[0]!r}{names}")
     deepest = 2 if name == "lead" and rest[0] in LEAD_MAPPINGS else 1
     if len(rest) > deepest:
         raise MessageTextError(f"{'.'.join([name, *rest[:deepest]])} has no parts")

@@ -189,7 +189,7 @@ def stored(connection):
     found = {
         name: connection.execute(f"select t::text from {name} t order by 1").fetchall()
         for name in names
-        if not name.startswith(("live.work", "live.publications"))
+        if not name.startswith(("live.work", "live.publications", "live.qualification_overrides"))
     }
     connection.rollback()
     return found

@@ -15,6 +15,7 @@ from schemas import examples
 from schemas.activity import (
     ACTIVITY_TYPES,
     Activity,
+    ErasureRecorded,
     EventNoted,
     IdentityAttached,
     IdentityDelta,
@@ -491,6 +492,7 @@ ACTIVITIES: list[Activity] = [
         tenant="t", lead_id="", recorded_at=1, version=3, text="é", by="x", change="y", folding=3
     ),
     WorkflowMomentCame(tenant="t", lead_id="", recorded_at=2, workflow_id=4, scheduled_for=1),
+    ErasureRecorded(tenant="t", lead_id="", recorded_at=2, salt="00" * 16, hashes=["11" * 8]),
 ]
 
 

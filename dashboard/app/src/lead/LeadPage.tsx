@@ -5,7 +5,9 @@ import { useEffect, useMemo } from "preact/hooks";
 import { person, read, Refused, send } from "../api";
 import { later } from "../later";
 import { Band } from "../leads/Band";
-import { BOARD_MODEL, bandOf, reachedBy, titleOf } from "../leads/lead";
+import { Flags } from "../leads/Flags";
+import { BOARD_MODEL, bandOf, type Override, reachedBy, titleOf } from "../leads/lead";
+import { Total } from "../leads/Total";
 import { follow } from "../live";
 import { leadAddress, navigate, query, withQuery } from "../route";
 import { ago, exactly, number, signed, text, words } from "../text";
@@ -77,11 +79,13 @@ export default function LeadPage({ leadId }: { leadId: string }) {
       {found.merged_into && <p class="notice">{text("mergedInto")} <a href={leadAddress(found.merged_into)}>{found.merged_into}</a></p>}
       <header class="lead-head">
         <h2 dir="auto">{titleOf(lead)}</h2>
-        <span class="total">[{number(score?.rounded ?? 0)}]</span>
+        <span class="total"><Total lead={lead} score={score} /></span>
         <Band band={bandOf(score?.bands)} />
         <span class="soft">{words(lead.stage)}</span>
         <Reach field="phone" value={lead.phone} />
         <Reach field="email" value={lead.email} />
+        {lead.qualification_override && <OverrideOf override={lead.qualification_override} />}
+        <Flags flags={score?.flags} />
       </header>
       <When detail={found} asOf={asOf} first={history.value[0]?.at} />
       <div class="lead-columns">
@@ -92,6 +96,7 @@ export default function LeadPage({ leadId }: { leadId: string }) {
             {history.value.length ? <OverTime entries={history.value} until={found.as_of} /> : <p class="soft">{text("noChanges")}</p>}
           </section>
           <Timeline ledger={found.ledger} model={model} />
+          {found.workflows.length > 0 && <Workflows executions={found.workflows} />}
         </div>
         <div>
           {!asOf && !found.merged_into && lead.identified && (!person.value || person.value.role !== "viewer") && <Actions leadId={leadId} stage={lead.stage} changed={() => void load()} />}
@@ -214,6 +219,23 @@ function Timeline({ ledger, model }: { ledger: readonly Entry[]; model: string }
           </li>
         );
       })}</ol>
+    </section>
+  );
+}
+
+function OverrideOf({ override: { band, since, by, until } }: { override: Override }) {
+  return <span class="soft" title={exactly(since)}>✋ {text("setByHand")}: {words(band)}{by && <>, <bdi>{by}</bdi></>}{until && `, ${text("until", { moment: exactly(until) })}`}</span>;
+}
+
+function Workflows({ executions }: { executions: Detail["workflows"] }) {
+  return (
+    <section class="part"><h3>{text("workflows")}</h3>
+      <ol class="entries">{executions.map((each) => (
+        <li class="entry" key={each.id}><span class="change" aria-hidden="true">⚙</span>
+          <div><p dir="auto">{each.workflow_name}</p>
+            <p class="why"><bdi>{words(each.action_type)}: {each.outcome}</bdi></p><p class="why" dir="auto">{each.reason}</p>
+            <time dateTime={each.executed_at} title={exactly(each.executed_at)}>{ago(each.executed_at)}</time></div></li>
+      ))}</ol>
     </section>
   );
 }

@@ -20,6 +20,7 @@ export type Detail = {
   sessions: { session_id: string; started_at: string; duration_seconds: number; pages: number; clicks: number; score: number | null; ended: boolean }[];
   stages: { stage: string; previous: string | null; reason: string | null; at: string }[];
   scores: Record<string, Score & { lines: Line[] }>;
+  workflows: { id: number; workflow_name: string; reason: string; action_type: string; outcome: string; executed_at: string }[];
 };
 
 const LEAST_POINTS = 0.005;

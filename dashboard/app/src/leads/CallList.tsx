@@ -6,8 +6,10 @@ import { leadAddress, navigate, query, withQuery } from "../route";
 import { ago, BANDS, bandName, leftToRight, number, shortNumber, signed, text, words } from "../text";
 import { Band } from "./Band";
 import { FirstRun } from "./FirstRun";
+import { Flags } from "./Flags";
 import { BOARD_MODEL, bandOf, reachedBy, sentenceOf, titleOf } from "./lead";
 import { LeadRows } from "./LeadRows";
+import { Total } from "./Total";
 import { counts, includesAnonymous, isLoaded, leads, model, models, problem, reasons, recent, watchLeads } from "./leadList";
 
 const SEARCH_WAIT_MS = 200;
@@ -95,7 +97,8 @@ function sum(left: Record<string, number>, right: Record<string, number>): Recor
 }
 
 function CallNext() {
-  const lead = leads.value.find((each) => !AT_REST.has(each.stage) && each.phone) ?? leads.value.find((each) => !AT_REST.has(each.stage)) ?? leads.value[0];
+  const candidates = leads.value.filter((each) => !AT_REST.has(each.stage) && !each.do_not_score);
+  const lead = candidates.find((each) => each.phone) ?? candidates[0];
   if (!lead) return null;
   const score = lead.scores[model.value];
   const reason = reasons.value.get(lead.lead_id);
@@ -103,8 +106,8 @@ function CallNext() {
   return (
     <section class="call-next" aria-labelledby="call-next">
       <h2 id="call-next">{text("callNext")}</h2>
-      <p class="whom"><a href={leadAddress(lead.lead_id)} dir="auto">{titleOf(lead)}</a> <span class="score">[{number(score?.rounded ?? 0)}]</span> <Band band={bandOf(score?.bands)} /></p>
-      <p class="why"><bdi>{sentenceOf(reason)}</bdi>{reason?.gain && `, ${signed(reason.gain.change)}`}{reason?.event && `, ${ago(reason.event.occurred_at)}`}</p>
+      <p class="whom"><a href={leadAddress(lead.lead_id)} dir="auto">{titleOf(lead)}</a> <Total lead={lead} score={score} /> <Band band={bandOf(score?.bands)} /></p>
+      <p class="why"><bdi>{sentenceOf(reason)}</bdi>{reason?.gain && `, ${signed(reason.gain.change)}`}{reason?.event && `, ${ago(reason.event.occurred_at)}`} <Flags flags={score?.flags} /></p>
       <p class="do">
         {phone && <a class="primary" href={phone}>{text("call", { phone: leftToRight(lead.phone ?? "") })}</a>}
         <a href={leadAddress(lead.lead_id)}>{text("open")}</a>

@@ -2,8 +2,10 @@ import { Component } from "preact";
 import { leadAddress } from "../route";
 import { ago, exactly, number, shortNumber, signed, text, words } from "../text";
 import { Band } from "./Band";
+import { Flags } from "./Flags";
 import { type Lead, type Reason, SESSION_MODEL, bandOf, reachedBy, sentenceOf, titleOf } from "./lead";
 import { Spark } from "./Spark";
+import { Total } from "./Total";
 
 export type RowProps = {
   lead: Lead; model: string; index: number; top: number; height: number; isActive: boolean;
@@ -29,7 +31,7 @@ export class Row extends Component<RowProps> {
         <span role="rowheader" class="who">
           <span class="title">
             <a class="name" href={leadAddress(lead.lead_id)} tabIndex={-1} dir="auto">{name}</a>{" "}
-            <span class="score">[{number(score?.rounded ?? 0)}]</span>
+            <Total lead={lead} score={score} />
             {movement ? <span class={movement < 0 ? "movement down" : "movement up"}>{movement < 0 ? "▼" : "▲"} {signed(movement)}</span> : null}
           </span>
           <span class="contact">
@@ -37,6 +39,7 @@ export class Row extends Component<RowProps> {
             {lead.email && lead.email !== name && <bdi>{lead.email}</bdi>}
             {lead.company && <bdi>{lead.company}</bdi>}
             <span>{words(lead.stage)}</span>
+            {lead.qualification_override && <span title={text("setByHand")}>✋ {words(lead.qualification_override.band)}</span>}
             {lead.assigned_to && <bdi title={text("owner")}>👤 {lead.assigned_to}</bdi>}
           </span>
         </span>
@@ -48,6 +51,7 @@ export class Row extends Component<RowProps> {
             {reason?.missing && reason.missing.points > 0 && <span>{text("toNext", { points: number(reason.missing.points), band: bandWord(reason.missing.band) })}</span>}
             {reason?.budget ? <span title={text("budget", { amount: number(reason.budget) })}>💰 {shortNumber(reason.budget)}</span> : null}
             {reason?.property && <bdi>🏡 {reason.property}</bdi>}
+            <Flags flags={score?.flags} />
           </span>
         </span>
         <span role="gridcell" class="counts">{countsOf(lead, model, reason)}</span>

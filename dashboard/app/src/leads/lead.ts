@@ -2,11 +2,13 @@
 
 import { text, words } from "../text";
 
-export type Score = { total: number; rounded: number; bands: Record<string, string | null> };
+export type Flag = { name: string; colour: "red" | "green"; text: string; evidence: string | null };
+export type Score = { total: number; rounded: number; bands: Record<string, string | null>; flags?: Flag[] };
+export type Override = { band: string; since: string; by: string | null; until: string | null };
 export type Lead = {
   lead_id: string; identified: boolean; name: string | null; phone: string | null; email: string | null; company: string | null;
   assigned_to: string | null; stage: string; created_at: string; last_interaction_at: string | null;
-  lead_score: number; temperature: string | null;
+  lead_score: number | null; temperature: string | null; do_not_score: boolean; qualification_override: Override | null;
   qr_scan_count: number; catalog_views: number; messages_count: number; page_views: number; sessions: number;
   scores: Record<string, Score>;
 };

@@ -23,6 +23,8 @@ export const de: Texts = {
   open: "Warum?",
   score: "Score {n}",
   toNext: "noch {points} bis {band}",
+  notScored: "Ohne Score", notScoredWhy: "Diese Person wünscht keinen Score",
+  setByHand: "von Hand gesetzt", until: "bis {moment}", workflows: "Workflows",
   scans: "Scans", views: "Aufrufe", messages: "Nachrichten", visits: "Besuche", pages: "Seiten",
   voice: "Sprachnachricht", voiceSeconds: "Sprachnachricht, {n} s",
   budget: "Bis {amount}",

@@ -23,6 +23,8 @@ export const en = {
   open: "Why?",
   score: "score {n}",
   toNext: "{points} to {band}",
+  notScored: "Not scored", notScoredWhy: "This person does not wish to be scored",
+  setByHand: "set by hand", until: "until {moment}", workflows: "Workflows",
   scans: "scans", views: "views", messages: "messages", visits: "visits", pages: "pages",
   voice: "Voice message", voiceSeconds: "Voice message, {n} s",
   budget: "Up to {amount}",

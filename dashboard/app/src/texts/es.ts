@@ -23,6 +23,8 @@ export const es: Texts = {
   open: "¿Por qué?",
   score: "puntuación {n}",
   toNext: "faltan {points} para {band}",
+  notScored: "Sin puntuación", notScoredWhy: "Esta persona no desea ser puntuada",
+  setByHand: "fijado a mano", until: "hasta {moment}", workflows: "Flujos de trabajo",
   scans: "escaneos", views: "vistas", messages: "mensajes", visits: "visitas", pages: "páginas",
   voice: "Mensaje de voz", voiceSeconds: "Mensaje de voz, {n} s",
   budget: "Hasta {amount}",

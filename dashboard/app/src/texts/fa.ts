@@ -23,6 +23,8 @@ export const fa: Texts = {
   open: "چرا؟",
   score: "امتیاز {n}",
   toNext: "{points} تا {band}",
+  notScored: "بدون امتیاز", notScoredWhy: "این شخص نمی‌خواهد امتیازدهی شود",
+  setByHand: "دستی تعیین شده", until: "تا {moment}", workflows: "گردش‌کارها",
   scans: "اسکن", views: "بازدید", messages: "پیام", visits: "مراجعه", pages: "صفحه",
   voice: "پیام صوتی", voiceSeconds: "پیام صوتی، {n} ثانیه",
   budget: "تا {amount}",

@@ -178,7 +178,7 @@ def _cpu(parts: dict[str, Program], broker: kafka.Broker) -> dict[str, float]:
 def _scores(url: str) -> Scores:
     with psycopg.connect(url, options=READ_OPTIONS) as connection:
         result = connection.execute(
-            "select tenant || '/' || lead_id, model, total from lead_scores join leads using (lead_key) "
+            "select leads.tenant || '/' || lead_id, model, total from lead_scores join leads using (lead_key) "
             "where model <> %s",
             (ORDERED,),
         )

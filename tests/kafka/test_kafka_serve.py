@@ -262,7 +262,7 @@ def test_an_import_of_leads_goes_on_after_a_kill_and_again_changes_nothing(serve
         with psycopg.connect(database_of(server), options=READ_OPTIONS) as connection:
             return connection.execute(
                 """select lead_id, counts ->> 'qr_scanned', total, version from leads join lead_scores using (lead_key)
-                   where tenant = 'crm' and model = 'temperature' order by lead_id"""
+                   where leads.tenant = 'crm' and model = 'temperature' order by lead_id"""
             ).fetchall()
 
     killed = Program(

@@ -76,7 +76,7 @@ def preview(data_dir: Path) -> dict[str, Any]:
 def temperatures(db: psycopg.Connection[dict[str, Any]]) -> dict[str, int]:
     rows = db.execute(
         """select lead_id, rounded from leads join lead_scores using (lead_key)
-           where model = 'temperature' and identified and identities > 0"""
+           where model = 'temperature' and leads.identified and identities > 0"""
     )
     return {row["lead_id"]: row["rounded"] for row in rows}
 

@@ -115,7 +115,7 @@ def totals(url, model):
         return dict(
             connection.execute(
                 """select lead_id, total::float from lead_scores join leads using (lead_key)
-                   where model = %s and identities > 0 and identified""",
+                   where model = %s and identities > 0 and leads.identified""",
                 (model,),
             ).fetchall()
         )

@@ -140,7 +140,7 @@ def check(url: str) -> None:
     with psycopg.connect(url) as connection:
         rows = connection.execute(
             """select lead_id, rounded from live.lead_scores join live.leads using (lead_key)
-               where model = 'temperature' and identified and identities > 0"""
+               where model = 'temperature' and leads.identified and identities > 0"""
         )
         print(dict(rows.fetchall()))
 

@@ -5,6 +5,7 @@ While the database is unavailable, it waits.
 
 import asyncio
 from datetime import UTC, datetime
+from threading import Event
 
 import msgspec
 import psycopg
@@ -21,13 +22,23 @@ _log = structlog.get_logger(__name__)
 
 
 async def keep_recalculating(database_url: str, *, seconds: float = LOOK_SECONDS) -> None:
-    """Never returns."""
+    """Never returns. When it is cancelled, its thread ends after the page that it works on."""
+    stopped = Event()
+    try:
+        await _recalculate_again_and_again(database_url, seconds, stopped)
+    finally:
+        stopped.set()
+
+
+async def _recalculate_again_and_again(database_url: str, seconds: float, stopped: Event) -> None:
     since = datetime.now(UTC)
     while True:
         await asyncio.sleep(seconds)
         try:
             now = datetime.now(UTC)
-            differing = await asyncio.to_thread(recalculate_what_is_due, database_url, now, since)
+            differing = await asyncio.to_thread(
+                recalculate_what_is_due, database_url, now, since, stopped.is_set
+            )
         except psycopg.Error as cause:
             _log.warning("the nightly recalculation waits", cause=str(cause))
             continue

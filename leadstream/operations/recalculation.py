@@ -9,7 +9,7 @@ fault, and `leadstream restate` computes everything from the events again.
 3. While a publication is being swept, leads are between two rules: then it waits.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
@@ -237,9 +237,12 @@ def _difference_json(difference: LeadDifference) -> dict[str, Any]:
 # Every night
 
 
-def recalculate_what_is_due(database_url: str, now: datetime, since: datetime) -> int:
+def recalculate_what_is_due(
+    database_url: str, now: datetime, since: datetime, is_stopped: Callable[[], bool] = lambda: False
+) -> int:
     """Begins the nights that have come, goes on with what has not ended, and returns how many leads the last recalculations
-    of all tenants saw differ. A tenant's first night is the first one after `since`.
+    of all tenants saw differ. A tenant's first night is the first one after `since`. It ends early, after a page, when it
+    `is_stopped`.
     """
     with connect_watched(database_url, options=READ_OPTIONS) as connection:
         tenants = [row[0] for row in connection.execute(_TENANTS).fetchall()]
@@ -255,7 +258,8 @@ def recalculate_what_is_due(database_url: str, now: datetime, since: datetime) -
         ).fetchall()
     for tenant, scheduled_for in unended:
         for _ in recalculate(database_url, tenant, scheduled_for, now):
-            pass
+            if is_stopped():
+                return differing_leads_of_all(database_url)
     return differing_leads_of_all(database_url)
 
 

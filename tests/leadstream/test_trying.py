@@ -402,3 +402,20 @@ def test_every_night_at_two_of_the_tenants_clocks_a_recalculation_begins_once(st
             "select tenant, scheduled_for, started_at, ended_at is not null, checked from public.recalculations where started_by = 'schedule'"
         ).fetchall()
     assert nights == [("default", night, night, True, LEADS + 1)]
+
+
+def test_a_recalculation_that_is_stopped_goes_on_behind_its_last_page(store, monkeypatch):
+    _, url = store
+    monkeypatch.setattr(recalculation, "PAGE_LEADS", 2)
+    since, night = datetime(2041, 3, 1, 12, tzinfo=UTC), datetime(2041, 3, 2, 2, tzinfo=UTC)
+
+    def last():
+        with psycopg.connect(url, options=READ_OPTIONS) as connection:
+            return connection.execute(
+                "select checked, ended_at is not null from public.recalculations order by scheduled_for desc limit 1"
+            ).fetchone()
+
+    recalculate_what_is_due(url, night, since, lambda: True)
+    assert last() == (2, False)
+    recalculate_what_is_due(url, night, since)
+    assert last() == (LEADS + 1, True)

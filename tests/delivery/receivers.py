@@ -52,7 +52,11 @@ class HttpReceiver:
             def _take(self) -> None:
                 length = int(self.headers.get("content-length") or 0)
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                request = ReceivedRequest(self.command, self.path, headers, self.rfile.read(length))
+                body = self.rfile.read(length)
+                if len(body) < length:  # the sender was killed
+                    self.close_connection = True
+                    return
+                request = ReceivedRequest(self.command, self.path, headers, body)
                 receiver.requests.append(request)
                 answer = receiver.answers.pop(0) if receiver.answers else receiver.otherwise
                 if answer == SILENT:

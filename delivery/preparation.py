@@ -18,6 +18,7 @@ from delivery.outbox import Plan, Postpone, Prepare, Proceed, Refuse, Row, Skip
 from delivery.owners import choose_owner
 from projections.connection import Connection
 from projections.outbox import LEAD_CHANNEL, NOTIFICATIONS_CHANNEL
+from scoring.features.profile_fields import PROFILING_CONSENT_FIELD
 from scoring.workflows.actions import LEAD_ACTIONS
 
 ZoneOfTenant = Callable[[str], ZoneInfo]
@@ -63,6 +64,8 @@ def preparation(configuration: DeliveryConfiguration, zone_of: ZoneOfTenant, now
             if not is_event:
                 return Skip("the lead no longer exists")
             lead = LeadCard(row["lead_id"])
+        if lead.fields.get(PROFILING_CONSENT_FIELD) is False:
+            return Skip("the lead objects to profiling, so no workflow acts on it")
         if is_event:  # it names the lead of the trigger; the folds follow a merge
             lead = lead._replace(lead_id=row["lead_id"])
         if isinstance(channel, EmailChannel | AppriseChannel) and not channel.always:

@@ -32,6 +32,7 @@ from gateway.api.leads import plain
 from gateway.store import ReadStore, Row
 from projections import change_queries
 from schemas.moment import moment
+from scoring.models.flags import split_flags
 from scoring.models.points import ONE_POINT, rounded_points
 
 BATCH_SECONDS: Final = 0.1
@@ -319,7 +320,7 @@ def _score_change(row: Row) -> dict[str, Any]:
         "total": plain(total),
         "rounded": rounded_points(int(total * ONE_POINT)),
         "change": plain(row["change"]),
-        "bands": row["bands"],
+        "bands": split_flags(row["bands"])[0],
         "lines": [
             {"group": group, "rule": rule, "kind": kind, "points": points}
             for group, rule, kind, points in row["lines"]

@@ -23,10 +23,12 @@ _SIGNS_OF_PERSON: Final = frozenset(
 )
 """Beside one of these, `name` is a person's; elsewhere a model's, a rule's, a channel's."""
 _JSON: Final = b"application/json"
+_EVENT_STREAM: Final = b"text/event-stream"
+_DATA: Final = b"data: "
 
 
 class MaskedAnswers:
-    """ASGI middleware. It keeps an answer of JSON back until it is whole; others pass."""
+    """ASGI middleware. It keeps an answer of JSON back until it is whole, and masks whole events of a stream; others pass."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -37,11 +39,18 @@ class MaskedAnswers:
             return
         start: Message | None = None
         body = bytearray()
+        streams = False
 
         async def send_masked(message: Message) -> None:
-            nonlocal start
-            if message["type"] == "http.response.start" and _is_masked(scope, message):
-                start = message
+            nonlocal start, streams
+            if message["type"] == "http.response.start" and _is_masked(scope):
+                kind = _kind_of(message)
+                streams = kind.startswith(_EVENT_STREAM)
+                if kind.startswith(_JSON):
+                    start = message
+                    return
+            if streams and message["type"] == "http.response.body":
+                await send({**message, "body": masked_events(message.get("body", b""))})
                 return
             if start is None or message["type"] != "http.response.body":
                 await send(message)
@@ -59,16 +68,23 @@ class MaskedAnswers:
         await self._app(scope, receive, send_masked)
 
 
-def _is_masked(scope: Scope, start: Message) -> bool:
+def _is_masked(scope: Scope) -> bool:
     caller = scope.get("state", {}).get("caller")
-    if (
-        not isinstance(caller, Caller)
-        or not caller.actor.startswith("user:")
-        or caller.scopes != VIEWER_SCOPES
-    ):
-        return False
-    kind = next((value for name, value in start["headers"] if name == b"content-type"), b"")
-    return bool(kind.startswith(_JSON))
+    return isinstance(caller, Caller) and caller.actor.startswith("user:") and caller.scopes == VIEWER_SCOPES
+
+
+def _kind_of(start: Message) -> bytes:
+    return next((bytes(value) for name, value in start["headers"] if name == b"content-type"), b"")
+
+
+def masked_events(events: bytes) -> bytes:
+    """Whole server-sent events, whose data is JSON on one line."""
+    return b"\n".join(
+        _DATA + json.encode(masked_answer(json.decode(line[len(_DATA) :])))
+        if line.startswith(_DATA)
+        else line
+        for line in events.split(b"\n")
+    )
 
 
 def masked_answer(value: Any) -> Any:

@@ -46,12 +46,14 @@ from delivery.crm.records import CrmRecord, RecordPage
 from delivery.outcomes import DeliveryError, DeliveryFailedError
 from delivery.retries import backoff_seconds
 from projections.connection import Connection, connect_watched
+from projections.erasures import read_erased_people
 from projections.tables import hashed_key
 from schemas.decode import Refusal, decode_source, encode_source, key_of
 from schemas.envelope import Event
 from schemas.events import ProfileUpdated
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
+from scoring.features.erased_people import ErasedPeople, PersonName
 
 T = TypeVar("T")
 
@@ -370,8 +372,12 @@ class CrmWorker:
                 for each in searched
             ]
             matched = await self.ports.find_leads(rules.tenant, contacts)
+            people = await self._in_database(read_erased_people)
             for each, lead in zip(searched, matched, strict=True):
-                if lead is not None and (lead.is_known or rules.unknown_leads == "create"):
+                if lead is not None and (
+                    lead.is_known
+                    or (rules.unknown_leads == "create" and not _is_erased(people, rules.tenant, lead))
+                ):
                     leads[each.kind, each.record_id] = lead
         for each in records:
             contacts_of: list[RecordKey] = [("contact", contact) for contact in each.contact_ids]
@@ -412,6 +418,14 @@ class CrmWorker:
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
+
+
+def _is_erased(people: ErasedPeople, tenant: str, lead: FoundLead) -> bool:
+    """Whether the addresses are those of a person who was erased."""
+    email, phone = lead.addresses.get("email"), lead.addresses.get("phone")
+    return (email is not None and people.contains(tenant, PersonName("email", email))) or (
+        phone is not None and people.contains(tenant, PersonName("phone", phone))
+    )
 
 
 def newest_states(records: Sequence[CrmRecord]) -> list[CrmRecord]:

@@ -11,7 +11,13 @@ from msgspec import Meta, Struct
 from delivery.channels.http_requests import check_address
 from delivery.crm.inbound import compiled
 from delivery.secret_text import SecretText
-from scoring.features.profile_fields import MANUAL_STAGE_FIELD, PROFILING_CONSENT_FIELD
+from scoring.features.profile_fields import (
+    MANUAL_STAGE_FIELD,
+    PROFILING_CONSENT_FIELD,
+    QUALIFICATION_FIELD,
+    QUALIFICATION_FIELD_BY,
+    QUALIFICATION_FIELD_UNTIL,
+)
 
 KeyKind = Literal["company_domain", "email", "phone"]
 KEY_TEMPLATE: Final = "{key}"
@@ -23,6 +29,9 @@ NOT_ENRICHED: Final = frozenset(
         "sms_consent",
         PROFILING_CONSENT_FIELD,
         MANUAL_STAGE_FIELD,
+        QUALIFICATION_FIELD,
+        QUALIFICATION_FIELD_BY,
+        QUALIFICATION_FIELD_UNTIL,
         "assigned_to",
     }
 )

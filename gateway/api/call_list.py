@@ -4,6 +4,7 @@ band, how the score went, and how many leads are in each band.
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -18,12 +19,15 @@ from gateway.api.tenant_leads import BUDGETS, PROPERTY_FACTS, decimal_or_given
 from gateway.documented import answer_docs, example_bodies
 from gateway.store import Row
 from projections import call_list_queries as queries
+from projections.queries import refuses_profiling
 from projections.tables import lead_row_key
 from scoring.models.model import ONE_POINT, Model
 
 MOST_LEADS: Final = 100
 POINTS_OF_LINE: Final = 24
 """Changes of a score that make its line."""
+NOT_SCORED: Final = MappingProxyType({"gain": None, "missing": None, "totals": ()})
+"""Of a lead that objects to profiling: the past of its score is no reason to call."""
 EXAMPLES = example_bodies("call_list")
 
 router = APIRouter(prefix="/api/call-list", tags=["call list"])
@@ -68,7 +72,11 @@ async def reasons(
         {
             "reasons": {
                 ids[key]: {
-                    **_score(scored_by, total_of.get(key, Decimal(0)), changes_of.get(key, ())),
+                    **(
+                        NOT_SCORED
+                        if refuses_profiling({"fields": fields_of[key]})
+                        else _score(scored_by, total_of.get(key, Decimal(0)), changes_of.get(key, ()))
+                    ),
                     **_wishes(fields_of[key]),
                     "event": _event(event_of.get(key)),
                     "voice_seconds": _seconds(voice_of.get(key)),

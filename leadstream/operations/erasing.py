@@ -32,6 +32,7 @@ from projections.person import Person, find_person, leads_with_hashes
 from projections.rebuild import RebuildRunsError, only_rebuild
 from projections.source import bound_source
 from projections.tables import LIVE_SCHEMA, PUBLIC_SCHEMA, READ_OPTIONS
+from projections.worker import CHANGES_CHANNEL
 from schemas.activity import TimePassed
 from schemas.control import MOST_ERASURE_HASHES, IdentityErased, PersonErased
 from schemas.decode import encode_activity, encode_source
@@ -272,6 +273,7 @@ def _empty(database_url: str, erasure: Erasure) -> None:
             }
         erasure.step = EMPTIED
         erasures.save(connection, erasure)
+        connection.execute("select pg_notify(%s, '{}')", (CHANGES_CHANNEL,))  # gateways forget what they sent
 
 
 @contextmanager

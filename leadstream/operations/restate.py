@@ -42,6 +42,12 @@ from projections.tables import (
     READ_OPTIONS,
     api_keys,
     audit_log,
+    crm_cursors,
+    crm_inbox,
+    crm_records,
+    enrichment_cache,
+    enrichment_queue,
+    enrichment_usage,
     erasures,
     model_drafts,
     notifications,
@@ -338,6 +344,11 @@ def keep_beside_log(old: Connection, new: Connection) -> None:
     """
     for table in (model_drafts, outbox, notifications, erasures):
         _copy_table(old, new, table)
+    for table in (crm_records, crm_cursors, crm_inbox, enrichment_queue, enrichment_cache, enrichment_usage):
+        _copy_table(old, new, table)
+    new.execute(
+        "select setval(pg_get_serial_sequence('public.crm_inbox', 'number'), max(number)) from public.crm_inbox having max(number) > 0"
+    )
     new.execute(
         "select setval(pg_get_serial_sequence('public.model_drafts', 'id'), max(id)) from public.model_drafts having max(id) > 0"
     )

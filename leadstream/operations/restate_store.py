@@ -184,7 +184,7 @@ def _recorded(old: Connection, settings: Settings) -> RecordedLog:
         skipped = frozenset(
             (key, bytes(value))
             for key, value in old.execute(
-                "select key, value from records join skips using (topic, partition, position) where topic = 'events'"
+                "select key, value from records join skips using (topic, partition, position) where topic = 'events' and value is not null"
             )
         )
         heads, folded = log.read_heads(old), log.read_checkpoints(old)

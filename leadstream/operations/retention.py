@@ -28,7 +28,7 @@ from schemas import topics
 from schemas.decode import Refusal, decode_activity, decode_dead_letter, decode_source, decode_statement
 from schemas.envelope import Event
 from schemas.moment import millis, moment
-from schemas.record import LogPartition, Record
+from schemas.record import LogPartition, Record, is_stub
 
 REMOVED_AT_ONCE: Final = 2_000
 """Records of one transaction."""
@@ -213,8 +213,11 @@ def _old_prefix(
     """The records before the first young one. One without a time goes with an old one after it."""
     limit, count = millis(before), 0
     for number, record in enumerate(page, 1):
-        if record.topic == topics.DEAD_LETTERS:
-            is_old: bool | None = _source_is_removed(record, starts)
+        is_old: bool | None = None
+        if is_stub(record):
+            pass  # it has no time
+        elif record.topic == topics.DEAD_LETTERS:
+            is_old = _source_is_removed(record, starts)
         else:
             at = _recorded_at(record)
             is_old = None if at is None else at < limit

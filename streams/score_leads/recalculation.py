@@ -36,7 +36,7 @@ def differences_of_lead(lead: LeadState, rules: LeadRules, at: int) -> list[Lead
     """At a moment (ms). Changes the state that it is given, and nothing that is stored."""
     if not lead.exists or not lead.identities:
         return []
-    lead = lead_as_of(lead, rules, at)
+    lead, rules = lead_as_of(lead, rules, at), rules.for_lead(lead)
     return [*_of_models(lead, rules), *_of_stage(lead, rules)]
 
 

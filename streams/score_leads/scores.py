@@ -65,7 +65,8 @@ def evaluate_lead(
         for name, model in rules.models.items()
         if name not in head.emitted or affects(model)
     }
-    conclude_override(step, cause, silent=silent)
+    agreed_again = step.agreed_again
+    conclude_override(step, cause, silent=silent or agreed_again)
     if state.identities:
         stage = head.position.stage
         merged = (
@@ -87,7 +88,6 @@ def evaluate_lead(
                 if name in concluded or model.reads.stage:
                     concluded[name] = _conclusion_of_model(rules, state, model)
             state.mark_changed()
-    agreed_again = step.agreed_again
     for name, conclusion in concluded.items():
         _emit_score(
             step,

@@ -81,7 +81,10 @@ def test_every_exception_is_a_route_and_takes_any_query():
 @pytest.mark.parametrize(
     ("address", "hint"),
     [
-        ("/api/leads?limt=5", "unknown parameter `limt`; did you mean `limit`? This endpoint takes: after, band, "),
+        (
+            "/api/leads?limt=5",
+            "unknown parameter `limt`; did you mean `limit`? This endpoint takes: after, band, ",
+        ),
         ("/api/leads?Include-Anonymous=true", "did you mean `include_anonymous`?"),
         ("/api/lead-qualification/lead-scores?minScore=5", "did you mean `min_score`?"),
         ("/api/lead-qualification/lead-scores/?stage=sql", "did you mean `qualification_stage`?"),

@@ -50,6 +50,7 @@ def pull(
     from leadstream.clock import utc_now
     from leadstream.contacts import lead_finder
     from leadstream.delivery_configuration import delivery_configuration
+    from leadstream.operations.accounts import recorded_command
     from leadstream.operations.control_socket import running_server
     from leadstream.operations.open_store import database_url_beside_server, open_store
 
@@ -57,11 +58,13 @@ def pull(
     name, read = _chosen_channel(settings, channel)
     moment = None if since is None else since.replace(tzinfo=since.tzinfo or UTC)
     if running_server(settings.data_dir) is not None:
-        _rewind(database_url_beside_server(settings), name, read, moment)
+        url = database_url_beside_server(settings)
+        with recorded_command(url):
+            _rewind(url, name, read, moment)
         print_line(f"The server reads {name} now: `leadstream crm status` shows how far it is.")
         return
     configuration = delivery_configuration(settings)
-    with open_store(settings) as store:
+    with open_store(settings) as store, recorded_command(store.database_url):
 
         async def append(records: object) -> None:
             await asyncio.to_thread(store.append, records)  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from projections.connection import Connection
 from projections.tables import lead_row_key
+from scoring.models.flags import split_flags
 
 MOVERS: Final = 20
 """How many of the leads that move most are listed."""
@@ -154,8 +155,9 @@ def _count_unmatched(moves: LeadMoves, before: ComparedLead | None, after: Compa
 def _moves_of(before: ComparedLead, after: ComparedLead) -> Iterator[MovingLead]:
     """The models by which the lead moves. A model that scores it in one store only counts as 0 in the other."""
     for model in sorted(before.scores.keys() | after.scores.keys()):
-        old_total, old_bands = before.scores.get(model, (0, {}))
-        new_total, new_bands = after.scores.get(model, (0, {}))
+        old_total, old_standing = before.scores.get(model, (0, {}))
+        new_total, new_standing = after.scores.get(model, (0, {}))
+        old_bands, new_bands = split_flags(old_standing)[0], split_flags(new_standing)[0]
         bands = [
             (scale, old_bands.get(scale), new_bands.get(scale))
             for scale in sorted(old_bands.keys() | new_bands.keys())

@@ -17,6 +17,7 @@ from scoring.features.calendar import Calendar
 from scoring.features.signals import IMPORTANT_CLICK_SIGNAL
 from scoring.features.view import Subject
 from scoring.models.crossings import cross_thresholds, named_thresholds
+from scoring.models.flags import split_flags
 from scoring.models.plan import Model
 from scoring.models.points import ONE_POINT, MicroPoints, rounded_points
 from scoring.models.score import Conclusion, changed_lines, score_lead
@@ -112,7 +113,7 @@ class Mover(NamedTuple):
     before: MicroPoints
     after: MicroPoints
     bands: dict[str, tuple[str | None, str | None]]
-    """Of each set of bands that changes."""
+    """Of each set of bands that changes; flags are none."""
     lines: list[tuple[str, str, str, MicroPoints]]
     """The lines that differ, the largest first."""
 
@@ -151,7 +152,7 @@ def add_comparison(
     counts.down += after.total < before.total
     for scale in after.bands.keys() | before.bands.keys():
         counts.flows[scale, before.bands.get(scale), after.bands.get(scale)] += 1
-    bands = changed_bands(before.bands, after.bands)
+    bands = changed_bands(split_flags(before.bands)[0], split_flags(after.bands)[0])
     counts.between_bands += bool(bands)
     if fired:
         counts.firing += 1

@@ -14,12 +14,16 @@ READS = frozenset(
         "backup",
         "chats-show",
         "chats-try",
+        "crm-status",
         "dead-letters-list",
         "dead-letters-show",
         "delivery-check",
         "delivery-status",
         "delivery-try",
         "doctor",
+        "enrichment-preview",
+        "enrichment-status",
+        "erasures",
         "experiment",
         "explain",
         "links-catalog",
@@ -31,6 +35,7 @@ READS = frozenset(
         "models-drafts",
         "models-show",
         "models-versions",
+        "recalculate",
         "settings",
         "topics-check",
         "topics-create",
@@ -46,7 +51,7 @@ READS = frozenset(
 """It looks at a store, or at none."""
 RUNS = frozenset({"delivery", "demo", "gateway", "project", "serve", "telegram", "worker"})
 """It runs a part of Leadstream, whose own changes are in the log."""
-RECORDS = {"recorded_command", "record_command", "run_on_accounts"}
+RECORDS = {"recorded_command", "record_command", "record_entry", "run_on_accounts"}
 
 
 def commands():

@@ -30,6 +30,7 @@ from schemas.decode import decode_source, encode_source, key_of
 from schemas.moment import millis
 from schemas.record import Outgoing, Record
 from schemas.topics import EVENTS
+from scoring.features.erased_people import ErasedPeople
 from streams.embedded.driver import Driver
 
 BEGAN = datetime(2030, 1, 1, tzinfo=UTC)
@@ -158,7 +159,7 @@ def test_the_archive_of_kafkas_events_loses_old_ones_and_empty_months(read_model
     ]
     with psycopg.connect(read_models_url, autocommit=True) as connection:
         with connection.transaction(), connection.cursor() as cursor:
-            store_events(cursor, list(archived_events(records)))
+            store_events(cursor, list(archived_events(records, ErasedPeople())))
         assert sum(remove_old_archive(connection, BEFORE)) == 50
         rows = connection.execute("select min(recorded_at), count(*) from public.event_archive").fetchone()
         assert rows == (BEFORE + timedelta(hours=1), 50)

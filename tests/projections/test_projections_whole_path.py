@@ -21,7 +21,14 @@ from streams.score_leads.stage import ScoreLeads
 from streams.track_sessions import TrackSessions
 
 pytestmark = pytest.mark.postgres
-EMPTY = {"applied_events", "dead_letters", "worker_dues", "worker_state", "workflow_executions"}
+EMPTY = {
+    "applied_events",
+    "dead_letters",
+    "qualification_overrides",
+    "worker_dues",
+    "worker_state",
+    "workflow_executions",
+}
 UNTIL = datetime(2026, 3, 1, tzinfo=UTC)
 
 

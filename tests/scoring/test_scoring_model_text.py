@@ -366,7 +366,12 @@ def test_the_keys_of_the_rules_api_change_no_points():
 def test_a_model_says_what_it_reads():
     reads = compile_model(built_in_models()["temperature"]).reads
     (voice,) = [name for name in reads.signals if name.startswith("voice_message@")]
-    assert reads.signals == {"qr_scanned", "catalog_viewed", "message_received", "interaction", voice}
+    contacts = {"call_made", "sms_sent", "email_sent", "meeting_scheduled"}
+    for_flags = {"contact_shared", *contacts}
+    assert (
+        reads.signals
+        == {"qr_scanned", "catalog_viewed", "message_received", "interaction", voice} | for_flags
+    )
     assert "phone" in reads.fields
     assert not any([reads.sessions, reads.stage, reads.first_touch, reads.created])
     web = compile_model(built_in_models()["web_session"])

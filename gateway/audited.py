@@ -20,6 +20,8 @@ API_PREFIX = "/api/"
 LARGEST_BODY_SHOWN = 4_096
 IDS_OF_PEOPLE = frozenset({"lead_id", "session_id", "visitor_id", "event_id", "token"})
 """Parameters of paths of which only a hash is kept."""
+ROUTES_ABOUT_PEOPLE = frozenset({"/api/erasures", "/api/person-exports"})
+"""Whose bodies name a person: only the names of their fields are kept."""
 
 
 def with_audit(app: ASGIApp) -> ASGIApp:
@@ -66,7 +68,9 @@ async def _record(scope: Scope, body: bytes, status: int) -> None:
         actor=caller.actor,
         action=f"{scope['method']} {route}",
         target=_target(tenant, scope.get("path_params", {})),
-        after=text_of_body(body, names_only=needed == WRITE_SCOPE),
+        after=text_of_body(
+            body, names_only=needed == WRITE_SCOPE or route.rstrip("/") in ROUTES_ABOUT_PEOPLE
+        ),
         address=client_address(HTTPConnection(scope), services.ports.access),
         outcome=DONE if status < 400 else FAILED,
     )

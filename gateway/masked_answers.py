@@ -15,7 +15,18 @@ from gateway.scopes import ROLE_SCOPES
 
 VIEWER_SCOPES: Final = ROLE_SCOPES["viewer"]
 CONTACT_FIELDS: Final = frozenset(
-    {"email", "phone", "first_name", "last_name", "lead_name", "contact_info", "ip", "ip_address"}
+    {
+        "email",
+        "phone",
+        "first_name",
+        "last_name",
+        "lead_name",
+        "full_name",
+        "contact_info",
+        "stated_phone",
+        "ip",
+        "ip_address",
+    }
 )
 """Fields that say who somebody is, wherever they are."""
 _SIGNS_OF_PERSON: Final = frozenset(
@@ -23,12 +34,15 @@ _SIGNS_OF_PERSON: Final = frozenset(
 )
 """Beside one of these, `name` is a person's; elsewhere a model's, a rule's, a channel's."""
 _JSON: Final = b"application/json"
-_EVENT_STREAM: Final = b"text/event-stream"
-_DATA: Final = b"data: "
+_LINES: Final = (b"text/event-stream", b"application/x-ndjson")
+"""Streams, of which each part has whole lines."""
+_MESSAGE: Final = frozenset({"title", "message"})
+"""Beside a recipient: written about a person, with the name."""
+_FIELDS: Final = frozenset({"profile", "fields"})
 
 
 class MaskedAnswers:
-    """ASGI middleware. It keeps an answer of JSON back until it is whole, and masks whole events of a stream; others pass."""
+    """ASGI middleware. It keeps an answer of JSON back until it is whole; others pass."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -38,20 +52,18 @@ class MaskedAnswers:
             await self._app(scope, receive, send)
             return
         start: Message | None = None
+        is_lines = False
         body = bytearray()
-        streams = False
 
         async def send_masked(message: Message) -> None:
-            nonlocal start, streams
-            if message["type"] == "http.response.start" and _is_masked(scope):
-                kind = _kind_of(message)
-                streams = kind.startswith(_EVENT_STREAM)
-                if kind.startswith(_JSON):
-                    start = message
-                    return
-            if streams and message["type"] == "http.response.body":
-                await send({**message, "body": masked_events(message.get("body", b""))})
+            nonlocal start, is_lines
+            if message["type"] == "http.response.start" and _is_masked(scope, message, _LINES):
+                is_lines = True
+            elif message["type"] == "http.response.start" and _is_masked(scope, message, (_JSON,)):
+                start = message
                 return
+            if is_lines and message["type"] == "http.response.body":
+                message = {**message, "body": masked_lines(message.get("body", b""))}
             if start is None or message["type"] != "http.response.body":
                 await send(message)
                 return
@@ -68,30 +80,37 @@ class MaskedAnswers:
         await self._app(scope, receive, send_masked)
 
 
-def _is_masked(scope: Scope) -> bool:
+def _is_masked(scope: Scope, start: Message, kinds: tuple[bytes, ...]) -> bool:
     caller = scope.get("state", {}).get("caller")
-    return isinstance(caller, Caller) and caller.actor.startswith("user:") and caller.scopes == VIEWER_SCOPES
+    if (
+        not isinstance(caller, Caller)
+        or not caller.actor.startswith("user:")
+        or caller.scopes != VIEWER_SCOPES
+    ):
+        return False
+    kind = next((value for name, value in start["headers"] if name == b"content-type"), b"")
+    return bool(kind.startswith(kinds))
 
 
-def _kind_of(start: Message) -> bytes:
-    return next((bytes(value) for name, value in start["headers"] if name == b"content-type"), b"")
+def masked_lines(part: bytes) -> bytes:
+    return b"\n".join(map(_masked_line, part.split(b"\n")))
 
 
-def masked_events(events: bytes) -> bytes:
-    """Whole server-sent events, whose data is JSON on one line."""
-    return b"\n".join(
-        _DATA + json.encode(masked_answer(json.decode(line[len(_DATA) :])))
-        if line.startswith(_DATA)
-        else line
-        for line in events.split(b"\n")
-    )
+def _masked_line(line: bytes) -> bytes:
+    head = b"data: " if line.startswith(b"data: ") else b""
+    content = line.removeprefix(head)
+    return head + json.encode(masked_answer(json.decode(content))) if content.startswith(b"{") else line
 
 
-def masked_answer(value: Any) -> Any:
+def masked_answer(value: Any, *, of_person: bool = False) -> Any:
     """The value without what says who somebody is. Linear in its size."""
     match value:
         case Mapping():
-            named = not _SIGNS_OF_PERSON.isdisjoint(value)
+            named = of_person or not _SIGNS_OF_PERSON.isdisjoint(value)
+            if "recipient" in value:
+                value = {key: MASK if key in _MESSAGE and each else each for key, each in value.items()}
+            if value.get("profile_field") in {"name", *CONTACT_FIELDS} and "text" in value:
+                value = {**value, "text": MASK}
             return {key: _masked_field(str(key), each, named=named) for key, each in value.items()}
         case list():
             return [masked_answer(each) for each in value]
@@ -102,9 +121,9 @@ def masked_answer(value: Any) -> Any:
 
 
 def _masked_field(key: str, value: Any, *, named: bool) -> Any:
-    if isinstance(value, str):
-        if key in CONTACT_FIELDS or (named and key == "name"):
-            return MASK
-        if key == "id" or key.endswith(("_id", "_at", "_of")):
-            return value
-    return masked_answer(value)
+    says_who = key in CONTACT_FIELDS or (named and key == "name")
+    if says_who and isinstance(value, str | int | float) and not isinstance(value, bool):
+        return MASK
+    if isinstance(value, str) and (key == "id" or key.endswith(("_id", "_at", "_of"))):
+        return value
+    return masked_answer(value, of_person=key in _FIELDS)

@@ -77,6 +77,11 @@ NAMELESS_TABLES: Final = frozenset(
 masked; `event_archive` is the log, which is emptied with the log.
 """
 
+KEY_MAY_BE_OF_TENANT: Final[LiteralString] = (
+    "(split_part(key, '/', 1) = %s or coalesce(key, '') !~ '^[a-z0-9][a-z0-9-]*/[vl]/')"
+)
+"""Whether a dead letter's key names this tenant, or none. Ids are chosen by strangers: one must not reach another tenant."""
+
 MASK: Final = "***"
 _SHORTEST_MASKED: Final = 4
 """Characters of a name that is masked in the audit log: a shorter one would hit what it does not mean."""
@@ -289,7 +294,8 @@ def row_conditions(person: Person) -> list[tuple[Table, Composed, Sequence[Any]]
             tables.crm_inbox,
             SQL(
                 "tenant = %s and ((crm, kind, record_id) in (select crm, kind, record_id from {} where tenant = %s "
-                "and lead_id = any(%s)) or exists (select from unnest(%s::text[]) as name where strpos(record::text, name) > 0))"
+                "and lead_id = any(%s)) or exists (select from unnest(%s::text[]) as name where jsonb_path_exists("
+                "record, 'strict $.** ? (@ == $name)', jsonb_build_object('name', name))))"
             ).format(table_name(tables.crm_records)),
             (person.tenant, person.tenant, person.leads, searched_texts(person)),
         ),
@@ -319,8 +325,10 @@ def row_conditions(person: Person) -> list[tuple[Table, Composed, Sequence[Any]]
         ),
         (
             tables.dead_letters,
-            SQL("key = any(%s) or {}").format(_names_searched("original")),
-            (person.source_keys, _searched_bytes(person)),
+            SQL("key = any(%s) or ({} and {})").format(
+                SQL(KEY_MAY_BE_OF_TENANT), _names_searched("original")
+            ),
+            (person.source_keys, person.tenant, quoted_names(person)),
         ),
     ]
     for table, column in tables_of_people():
@@ -340,10 +348,6 @@ def _names_searched(column: str) -> Composed:
     )
 
 
-def _searched_bytes(person: Person) -> list[bytes]:
-    return [name.encode() for name in searched_texts(person)]
-
-
 def searched_texts(person: Person) -> list[str]:
     """The person's names as they may stand in texts that nobody could read. Short ones would hit other people's."""
     visitors = [key.split("/", 2)[2] for key in person.visitors]
@@ -353,6 +357,12 @@ def searched_texts(person: Person) -> list[str]:
         *(each for each in (*person.emails, *person.phones) if each not in person.shared_addresses),
     ]
     return sorted({name for name in own if len(name) > _SHORTEST_MASKED})
+
+
+def quoted_names(person: Person) -> list[bytes]:
+    """As values of JSON: a part of a longer text, or the name of a field, is nobody's name."""
+    quoted = [msgspec.json.encode(name) for name in searched_texts(person)]
+    return [colon + each for each in quoted for colon in (b":", b": ")]
 
 
 def delete_archived_events(connection: Connection, person: Person) -> dict[str, int]:
@@ -413,11 +423,10 @@ def mask_audit_log(connection: Connection, person: Person) -> int:
     changed = 0
     for name in sorted(names, key=len, reverse=True):
         changed += connection.execute(
-            """update public.audit_log set action = replace(action, %(name)s, %(mask)s), target = replace(target, %(name)s, %(mask)s),
-                 before = replace(before, %(name)s, %(mask)s), after = replace(after, %(name)s, %(mask)s)
-               where tenant in (%(tenant)s, '*')
-                 and position(%(name)s in concat_ws(' ', action, target, before, after)) > 0""",
-            {"name": name, "mask": MASK, "tenant": person.tenant},
+            """update public.audit_log
+               set before = replace(before, %(name)s, %(mask)s), after = replace(after, %(name)s, %(mask)s)
+               where tenant = %(tenant)s and position(%(name)s in concat_ws(' ', before, after)) > 0""",
+            {"name": f":{_encoded(name)}", "mask": f":{_encoded(MASK)}", "tenant": person.tenant},
         ).rowcount
     connection.execute("select set_config('leadstream.erasure', 'off', true)")
     return changed

@@ -10,6 +10,7 @@ import httpx
 import msgspec
 
 from delivery.outcomes import DeliveryFailedError, DeliveryRejectedError, retry_after_of, unreachable
+from schemas.broken_text import repair_broken_text
 
 MOST_ANSWER_BYTES: Final = 1_000_000
 PASSING_STATUSES: Final = frozenset({408, 409, 421, 423, 425, 429})
@@ -23,8 +24,8 @@ class HttpAnswer(NamedTuple):
     def json(self) -> Any:
         """Raises DeliveryFailedError."""
         try:
-            return msgspec.json.decode(self.body)
-        except msgspec.DecodeError:
+            return msgspec.json.decode(repair_broken_text(self.body))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise DeliveryFailedError(f"the answer (status {self.status}) is not JSON") from None
 
 

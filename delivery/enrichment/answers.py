@@ -15,6 +15,7 @@ from delivery.channels.http_requests import request
 from delivery.crm.inbound import compiled
 from delivery.enrichment.sources import KEY_TEMPLATE, FileSource, HttpSource
 from delivery.outcomes import DeliveryRejectedError
+from schemas.broken_text import repair_broken_text
 
 MOST_ROWS: Final = 1_000_000
 MOST_FILE_BYTES: Final = 200_000_000
@@ -114,5 +115,5 @@ def read_source_file(source: FileSource) -> dict[str, Fields]:
 def _json_row(line: str) -> dict[str, Any]:
     if not line.strip():
         return {}
-    row = msgspec.json.decode(line)
+    row = msgspec.json.decode(repair_broken_text(line.encode(errors="replace")))
     return row if isinstance(row, dict) else {}

@@ -37,4 +37,4 @@ def _address_of(text: str) -> IPv4Address | IPv6Address | None:
         address = ip_address(text.strip().partition("%")[0])
     except ValueError:
         return None
-    return getattr(address, "ipv4_mapped", None) or address
+    return getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None) or address

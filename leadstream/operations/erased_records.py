@@ -7,8 +7,10 @@ once, since a log has no index on keys.
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, LiteralString
 
+from psycopg.sql import SQL
+
 from projections.connection import Connection
-from projections.erasures import is_of_person
+from projections.erasures import KEY_MAY_BE_OF_TENANT, is_of_person
 from projections.person import Person
 from projections.tables import hashed_key
 from schemas.activity import IdentityAttached, IdentityDelta, IdentityDetached, RedirectChanged
@@ -34,10 +36,10 @@ _EVENT_IDS_OF_OTHERS: LiteralString = """
   select e.event_id from live.identities i join live.engagement_history e using (identity_key)
   where i.tenant = %s and regexp_replace(i.identity, '#[0-9]+$', '') = any(%s) and i.identity_key <> all(%s)
 """
-_DEAD_LETTERS: LiteralString = """
-  select topic, partition, position from live.dead_letters
-  where key = any(%s) or exists (select from unnest(%s::bytea[]) as name where position(name in original) > 0)
-"""
+_DEAD_LETTERS: Final = SQL(
+    "select topic, partition, position from live.dead_letters where key = any(%s) or ("
+    "{} and exists (select from unnest(%s::bytea[]) as name where position(name in original) > 0))"
+).format(SQL(KEY_MAY_BE_OF_TENANT))
 
 
 def records_of_person(connection: Connection, person: Person, names: Sequence[bytes]) -> set[RecordAddress]:
@@ -124,7 +126,7 @@ def _events_of_merged_leads(connection: Connection, person: Person) -> Iterator[
 
 def _dead_letters(connection: Connection, person: Person, names: Sequence[bytes]) -> Iterator[RecordAddress]:
     """Records that nobody could read, and their dead letters."""
-    rows = connection.execute(_DEAD_LETTERS, (person.source_keys, list(names)))
+    rows = connection.execute(_DEAD_LETTERS, (person.source_keys, person.tenant, list(names)))
     sources: set[RecordAddress] = {(row[0], row[1], row[2]) for row in rows}
     yield from sources
     for partition, position, value in connection.execute(_VALUES, (DEAD_LETTERS,)):

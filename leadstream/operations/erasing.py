@@ -305,7 +305,7 @@ def _stub_records(connection: Connection, person: Person) -> dict[str, int]:
 
 
 def _records(connection: Connection, person: Person) -> set[RecordAddress]:
-    return records_of_person(connection, person, [each.encode() for each in erasures.searched_texts(person)])
+    return records_of_person(connection, person, erasures.quoted_names(person))
 
 
 def _by_topic(addresses: Collection[RecordAddress]) -> dict[str, int]:

@@ -149,7 +149,8 @@ async def create_topics(
             _partition_count_problems(cluster, await _partition_counts(admin, required), partitions)
         )
     if genesis and (cluster.topic(EVENTS) in created or not await _has_genesis(cluster)):
-        await _publish_unless(cluster, genesis, unless=_has_genesis)
+        # Another broker may not know of new topics yet, so nobody is asked how many partitions they have.
+        await _publish_unless(cluster, genesis, partitions, unless=_has_genesis)
     return created
 
 
@@ -200,7 +201,7 @@ async def publish_records(cluster: Cluster, records: Sequence[Outgoing]) -> None
 
     Raises KafkaUnavailable (the message says whether it is published), TopicsMissing, TopicsRefused.
     """
-    await _publish_unless(cluster, records)
+    await _publish_unless(cluster, records, await partition_count_of(cluster))
 
 
 _Routed = tuple[TopicPartition, bytes, bytes | None]
@@ -257,10 +258,10 @@ class _Publication:
 
 
 async def _publish_unless(
-    cluster: Cluster, records: Sequence[Outgoing], unless: _UnlessTrue | None = None
+    cluster: Cluster, records: Sequence[Outgoing], partitions: int, unless: _UnlessTrue | None = None
 ) -> None:
     """Calls `unless` after former publishers are fenced, so its answer stays true."""
-    routed = list(_routed(cluster, records, await partition_count_of(cluster)))
+    routed = list(_routed(cluster, records, partitions))
     publication = _Publication(cluster, routed, unless)
     with suppress(TimeoutError):
         async with asyncio.timeout(_PUBLISHING_SECONDS):

@@ -9,6 +9,7 @@ from outboxes import EventLog, Outbox, configured, lead
 from projection_records import TENANT
 from receivers import CUT, SILENT, Answer, ReceivedRequest
 
+from delivery.channels.http_requests import HttpAnswer
 from delivery.configuration import ConfigurationError, compile_configuration
 from delivery.enrichment.answers import SourceFileError, read_source_file, usable_fields
 from delivery.enrichment.enrichment_worker import (
@@ -18,11 +19,33 @@ from delivery.enrichment.enrichment_worker import (
     fields_to_fill,
 )
 from delivery.enrichment.keys import company_domain, key_of
+from delivery.outcomes import DeliveryFailedError
 from projections.enrichment_queue import note_addresses
 from projections.tables import lead_row_key
 from schemas.decode import decode_source
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("body", "decoded"),
+    [
+        (rb'{"name": "a\u0000b"}', {"name": "a\ufffdb"}),
+        (rb'{"name": "\ud83d"}', {"name": "\ufffd"}),
+        (b'{"name": "Jos\xe9"}', {"name": "Jos\ufffd"}),
+        (b"[" * 100_000, None),
+        (b"<html>", None),
+    ],
+)
+def test_what_cannot_be_stored_is_replaced_in_the_answer_of_a_source(body, decoded):
+    answer = HttpAnswer(200, body)
+    if decoded is None:
+        with pytest.raises(DeliveryFailedError):
+            answer.json()
+    else:
+        assert answer.json() == decoded
+
+
 HTTP = """
 [enrichment.firms]
 type = "http"

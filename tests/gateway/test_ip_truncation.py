@@ -28,6 +28,7 @@ FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.
         ("2001:db8:1234:5678::9", "last_octet", "2001:db8:1234::"),
         ("2001:db8:1234:5678::9", "two_octets", "2001:db8::"),
         ("::ffff:203.0.113.77", "last_octet", "203.0.113.0"),
+        ("2002:cb00:714d::1", "last_octet", "203.0.113.0"),  # 6to4
         ("fe80::1%eth0", "last_octet", "fe80::"),
         (" 203.0.113.77 ", "last_octet", "203.0.113.0"),
         ("203.0.113.77:4711", "last_octet", None),
@@ -43,7 +44,7 @@ def test_so_much_is_kept(text, truncation, kept):
 @given(st.ip_addresses(), st.sampled_from(["last_octet", "two_octets"]))
 def test_the_rest_of_an_address_is_gone_and_cutting_twice_changes_nothing(address, truncation):
     kept = truncated_ip(str(address), truncation)
-    mapped = getattr(address, "ipv4_mapped", None) or address
+    mapped = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None) or address
     gone = {("last_octet", 4): 8, ("two_octets", 4): 16, ("last_octet", 6): 80, ("two_octets", 6): 96}
     bits = gone[truncation, mapped.version]
     assert int(ip_address(kept)) == int(mapped) >> bits << bits

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.access import Caller
 from gateway.answers import JsonAnswer
-from gateway.masked_answers import MaskedAnswers, masked_answer
+from gateway.masked_answers import MaskedAnswers, masked_answer, masked_lines
 from gateway.scopes import ROLE_SCOPES
 
 LEAD = {
@@ -32,6 +32,31 @@ def test_what_says_who_somebody_is_goes_and_the_rest_stays():
         ],
         "model": {"name": "temperature", "rules": [{"name": "Phone"}]},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("answer", "masked"),
+    [
+        ({"profile": {"name": "Ada", "plan": "pro"}}, {"profile": {"name": "***", "plan": "pro"}}),
+        ({"fields": {"full_name": "Ada Lovelace"}}, {"fields": {"full_name": "***"}}),
+        ({"lead_id": "x", "phone": 442079460000}, {"lead_id": "x", "phone": "***"}),
+        (
+            {"recipient": "vera", "title": "Hot: Ada Lovelace", "message": "Call her"},
+            {"recipient": "vera", "title": "***", "message": "***"},
+        ),
+        ({"profile_field": "name", "text": "Ada"}, {"profile_field": "name", "text": "***"}),
+    ],
+)
+def test_a_name_goes_wherever_it_stands(answer, masked):
+    assert masked_answer(answer) == masked
+
+
+def test_each_line_of_a_stream_is_masked():
+    events = b'retry: 1000\n\nid: 1\nevent: changes\ndata: {"notifications":[{"text":"call ada@acme.example"}]}\n\n'
+    assert masked_lines(events) == events.replace(b"ada@acme", b"a***@acme")
+    assert masked_lines(b'{"lead_id":"x","name":"Ada"}\n{"done":true}\n') == (
+        b'{"lead_id":"x","name":"***"}\n{"done":true}\n'
+    )
 
 
 values = st.recursive(

@@ -29,6 +29,7 @@ from leadstream.settings import Settings
 from leadstream.wiring import open_system
 from projections import erasures, tables
 from projections.erasures import BY_OTHER_KEYS, NAMELESS_TABLES, read_erasures, tables_of_people
+from projections.person import Person
 from projections.rebuild import rebuild
 
 
@@ -184,6 +185,32 @@ def test_an_archive_has_everything_of_one_person_and_nothing_of_others(system: E
     assert "chatbot" in texts["explanation.txt"]
     for name in texts:
         assert name == "README.txt" or name in texts["README.txt"], f"the README says what {name} is"
+
+
+def test_an_id_that_a_stranger_chose_reaches_no_other_tenant_and_rewrites_no_audit_log(system: Erasable):
+    person = Person("default", ["visitor_id", "user.create"], [], [], [], [], [])
+    original = b'{"visitor_id": "victim", "type": "user.create"}'
+    with psycopg.connect(system.url, options="-c search_path=live,public") as connection:
+        for position, key in enumerate(("b/v/victim", "default/v/other", None)):
+            connection.execute(
+                "insert into dead_letters values ('events', 0, %s, 'r', null, %s, %s, %s)",
+                (9_000 + position, key, original, 9_000 + position),
+            )
+        connection.execute(
+            "insert into audit_log (tenant, at, actor, action, outcome, after) "
+            "values ('default', now(), 'cli:x', 'user.create', 'done', %s), ('*', now(), 'cli:x', 'x', 'done', %s)",
+            ('{"scopes":"user.create.x"}', '{"lead_id":"visitor_id"}'),
+        )
+        # The tenant's own, and the one without a key: a field of theirs has the name as its value.
+        assert erasures.count_rows(connection, person)["dead_letters"] == 2
+        assert erasures.mask_audit_log(connection, person) == 0
+        named = Person("default", ["lead-of-default"], [], [], [], [], [])
+        connection.execute(
+            "insert into dead_letters values ('events', 0, 9010, 'r', null, 'b/l/x', %s, 9010)",
+            (b'{"lead_id": "lead-of-default"}',),
+        )
+        assert "dead_letters" not in erasures.count_rows(connection, named), "another tenant's record"
+        connection.rollback()
 
 
 def test_every_table_is_either_of_people_or_of_nobody():

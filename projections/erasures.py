@@ -20,7 +20,7 @@ from projections.connection import Connection
 from projections.enrichment_queue import digest_of_key
 from projections.person import Person
 from projections.tables import ANALYTICS_INFO_KEY, LIVE_SCHEMA
-from schemas.control import Derived
+from schemas.control import MOST_ERASURE_HASHES, Derived, PersonErased
 from schemas.decode import Refusal, decode_source
 from schemas.envelope import Event
 from schemas.record import Record
@@ -184,6 +184,19 @@ def read_erasures(
             {"tenant": tenant, "erasure_id": erasure_id, "unfinished": unfinished},
         )
         return [msgspec.convert(row, Erasure) for row in cursor]
+
+
+def publications_of(erasure: Erasure, at: datetime) -> list[PersonErased]:
+    """What tells the folds of it."""
+    return [
+        PersonErased(
+            tenant=erasure.tenant,
+            recorded_at=at,
+            salt=erasure.salt,
+            hashes=erasure.hashes[start : start + MOST_ERASURE_HASHES],
+        )
+        for start in range(0, len(erasure.hashes), MOST_ERASURE_HASHES)
+    ]
 
 
 def erased_people(erasures: Iterable[Erasure]) -> ErasedPeople:

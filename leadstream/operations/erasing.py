@@ -34,7 +34,7 @@ from projections.source import bound_source
 from projections.tables import LIVE_SCHEMA, PUBLIC_SCHEMA, READ_OPTIONS
 from projections.worker import CHANGES_CHANNEL
 from schemas.activity import TimePassed
-from schemas.control import MOST_ERASURE_HASHES, IdentityErased, PersonErased
+from schemas.control import IdentityErased
 from schemas.decode import encode_activity, encode_source
 from schemas.moment import millis
 from schemas.publications import publication_records
@@ -180,15 +180,8 @@ def _record(store: StoreAccess, ledger: Path, erasure: Erasure, now: Callable[[]
 def _records_of_erasure(erasure: Erasure, at: datetime) -> list[Outgoing]:
     records = [
         record
-        for start in range(0, len(erasure.hashes), MOST_ERASURE_HASHES)
-        for record in publication_records(
-            PersonErased(
-                tenant=erasure.tenant,
-                recorded_at=at,
-                salt=erasure.salt,
-                hashes=erasure.hashes[start : start + MOST_ERASURE_HASHES],
-            )
-        )
+        for publication in erasures.publications_of(erasure, at)
+        for record in publication_records(publication)
     ]
     person = erasure.person
     if person is None:

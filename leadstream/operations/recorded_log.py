@@ -14,6 +14,7 @@ import psycopg
 from leadstream.console import Failure
 from leadstream.operations.export import StoredEvent, merged_by_recording, stored_events
 from projections.connection import Connection
+from projections.erasures import publications_of, read_erasures
 from projections.rows import WORKFLOWS
 from projections.state_rows import SCORE_LEADS
 from schemas.control import (
@@ -79,7 +80,7 @@ class EmbeddedParts:
 
 class ArchivedParts:
     """The archive that a projection keeps of Kafka's events. Models come at the time of their publication; settings come
-    first, as they are now, since nobody keeps older ones.
+    first, as they are now, since nobody keeps older ones. People who were erased come last: their events are gone.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -99,6 +100,8 @@ class ArchivedParts:
             yield _before(publication, events, following)
             yield publication
         yield chain(following, events)
+        for erasure in read_erasures(self._connection):
+            yield from publications_of(erasure, erasure.requested_at)
 
     def _publications(self) -> list[ModelPublished | ModelRetired | WorkflowsPublished]:
         rows = self._connection.execute(

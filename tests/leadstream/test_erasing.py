@@ -24,6 +24,7 @@ from leadstream.operations.erasing import (
 )
 from leadstream.operations.erasure_ledger import add_to_ledger, read_ledger
 from leadstream.operations.person_export import FILES, write_person
+from leadstream.operations.recorded_log import ArchivedParts
 from leadstream.operations.store_access import StoreAccess, store_of_system
 from leadstream.settings import Settings
 from leadstream.wiring import open_system
@@ -31,6 +32,9 @@ from projections import erasures, tables
 from projections.erasures import BY_OTHER_KEYS, NAMELESS_TABLES, read_erasures, tables_of_people
 from projections.person import Person
 from projections.rebuild import rebuild
+from projections.tables import READ_OPTIONS
+from schemas.control import PersonErased
+from schemas.publications import Publication
 
 
 def now() -> datetime:
@@ -211,6 +215,19 @@ def test_an_id_that_a_stranger_chose_reaches_no_other_tenant_and_rewrites_no_aud
         )
         assert "dead_letters" not in erasures.count_rows(connection, named), "another tenant's record"
         connection.rollback()
+
+
+def test_a_store_that_is_restated_from_an_archive_refuses_the_same_people(system: Erasable):
+    done = finish_erasure(system.store, system.ledger, system.registered(), now)
+    with psycopg.connect(system.url, options=READ_OPTIONS) as connection:
+        publications: list[object] = []
+        for part in ArchivedParts(connection).parts():
+            if isinstance(part, Publication):
+                publications.append(part)
+            else:
+                assert not [event for event in part if LEAD.encode() in event.value]
+    assert isinstance(publications[-1], PersonErased)
+    assert publications[-1].hashes == done.hashes
 
 
 def test_every_table_is_either_of_people_or_of_nobody():

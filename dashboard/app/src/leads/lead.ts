@@ -47,7 +47,8 @@ export function reachedBy(field: string, value: unknown): string | null {
 }
 
 export function sentenceOf(reason: Reason | undefined): string {
-  if (!reason?.event) return reason?.gain ? `${reason.gain.rule || text("change")}` : text("noReason");
+  if (!reason) return ""; // it is not read yet
+  if (!reason.event) return reason.gain ? reason.gain.rule || text("change") : text("noReason");
   const about = reason.event.about && !/^https?:/.test(reason.event.about) ? `: ${reason.event.about}` : "";
   return words(reason.event.type) + about;
 }

@@ -255,6 +255,10 @@ def data_of(message, label):
     return data
 
 
+def answered_presses(telegram):
+    return [call["callback_query_id"] for method, call in telegram.calls if method == "answerCallbackQuery"]
+
+
 @pytest.mark.postgres
 @pytest.mark.anyio
 async def test_a_bot_asks_the_flow_and_the_score_follows(database_url):
@@ -305,6 +309,8 @@ async def test_a_bot_asks_the_flow_and_the_score_follows(database_url):
             score, until = {}, time.monotonic() + 20
             while score.get("lead_score") != 110 and time.monotonic() < until:
                 score = (await http.get("/api/score/telegram-realty-77")).json()
+            while len(answered_presses(telegram)) < 7 and time.monotonic() < until:
+                await asyncio.sleep(0.05)
             summary = (await http.get("/api/lead/summary/telegram-realty-77")).json()
     assert score["lead_score"] == 110
     lead = summary["lead_data"]
@@ -315,9 +321,7 @@ async def test_a_bot_asks_the_flow_and_the_score_follows(database_url):
         "2–5",
     )
     assert (lead["features_interested"], lead["monthly_sales"]) == ("Billing, Reports", "Above ₹10L")
-    pressed = [
-        call["callback_query_id"] for method, call in telegram.calls if method == "answerCallbackQuery"
-    ]
+    pressed = answered_presses(telegram)
     assert len(pressed) == len(set(pressed)) == 7
 
 

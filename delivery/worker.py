@@ -11,10 +11,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import httpx
@@ -26,20 +25,20 @@ from delivery.channels.http_requests import http_client
 from delivery.channels.lead_events import AppendEvents, append_event
 from delivery.configuration import DeliveryConfiguration
 from delivery.crm.crm_state import remember_push
+from delivery.database_thread import DatabaseThread
 from delivery.message import LeadCard, Message
 from delivery.notifications import add_notification, notification_texts
 from delivery.outcomes import DeliveryFailedError, DeliveryRejectedError
 from delivery.preparation import preparation
 from delivery.retries import CircuitBreaker, backoff_seconds
 from delivery.sending import kinds_of_channels, send_message
-from projections.connection import Connection, connect_watched
+from projections.connection import Connection
 from projections.outbox import NOTIFICATIONS_CHANNEL, OUTBOX_DAYS
 from projections.tables import lead_row_key
 from scoring.workflows.actions import LEAD_ACTIONS
 
 ReadZones = Callable[[Connection], Mapping[str, str]]
 """Reads the names of the tenants' time zones over a connection to the read models; `*` is for tenants without their own."""
-T = TypeVar("T")
 
 IDLE_SECONDS: Final = 0.5
 """How long a worker waits before it looks again, when nothing is due."""
@@ -76,7 +75,6 @@ class DeliveryWorker:
     under_way: dict[asyncio.Task[None], str] = field(default_factory=dict)
     """The channel of each message that is being delivered."""
     breakers: dict[str, CircuitBreaker] = field(default_factory=dict)
-    _connection: Connection | None = None
     _zones: Mapping[str, str] = field(default_factory=dict)
     _zones_until: float = 0.0
     _reported: bool = False
@@ -87,7 +85,7 @@ class DeliveryWorker:
         self.breakers = {
             name: CircuitBreaker(limits.circuit_failures, limits.circuit_seconds) for name in self._kinds
         }
-        self._database_thread = ThreadPoolExecutor(1, "delivery-database")
+        self._database = DatabaseThread("delivery", self.ports.database, _OPTIONS)
         self._wake = asyncio.Event()
         self._http: httpx.AsyncClient = http_client(limits.timeout_seconds)
 
@@ -103,10 +101,10 @@ class DeliveryWorker:
                         claimed = await self._claim()
                         if time.monotonic() - measured >= MEASURE_SECONDS:
                             measured = time.monotonic()
-                            await self._in_database(_measure, self.breakers)
+                            await self._database.run(_measure, self.breakers)
                         if time.monotonic() - pruned >= PRUNE_SECONDS:
                             pruned = time.monotonic()
-                            await self._in_database(outbox.prune, OUTBOX_DAYS)
+                            await self._database.run(outbox.prune, OUTBOX_DAYS)
                         self._reported = False
                     except Exception as cause:  # noqa: BLE001 - reported, and tried again
                         await self._pause(cause, stop)
@@ -117,14 +115,13 @@ class DeliveryWorker:
                         await self._wait(stop)
                 await self._finish()
         finally:
-            self._database_thread.submit(self._close).result()
-            self._database_thread.shutdown()
+            self._database.close()
 
     async def _claim(self) -> int:
         """Steps 1 and 2 of `delivery.outbox`, for every channel with room. Returns how many it has claimed."""
         open_channels = self._open_channels()
         now = self.ports.now()
-        messages = await self._in_database(self._claim_rows, open_channels, now)
+        messages = await self._database.run(self._claim_rows, open_channels, now)
         for message in messages:
             task = asyncio.create_task(self._deliver(message), name=f"deliver {message.key}")
             self.under_way[task] = message.channel
@@ -237,11 +234,11 @@ class DeliveryWorker:
             return
         if message.channel == NOTIFICATIONS_CHANNEL:
             title, text = notification_texts(message)
-            await self._in_database(add_notification, message, title, text, self.ports.now())
+            await self._database.run(add_notification, message, title, text, self.ports.now())
             return
         pushed = await send_message(self.configuration, message, self._http, self.ports.now())
         if pushed is not None:
-            await self._in_database(
+            await self._database.run(
                 remember_push,
                 message.tenant,
                 message.channel,
@@ -258,32 +255,13 @@ class DeliveryWorker:
         deadline = time.monotonic() + self.configuration.limits.lease_seconds
         while True:
             try:
-                await self._in_database(write)
+                await self._database.run(write)
             except psycopg.Error:
                 if time.monotonic() >= deadline:
                     raise
                 await asyncio.sleep(min(RETRY_SECONDS, self.configuration.limits.lease_seconds / 10))
             else:
                 return
-
-    async def _in_database(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Runs `work(connection, ...)` on the thread of the database, which opens the connection when it needs one."""
-
-        def run() -> T:
-            if self._connection is None or self._connection.closed:
-                self._connection = connect_watched(
-                    self.ports.database(),
-                    options=_OPTIONS,
-                    autocommit=True,
-                    application_name="leadstream delivery",
-                )
-            return work(self._connection, *arguments)
-
-        return await asyncio.get_running_loop().run_in_executor(self._database_thread, run)
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
 
     async def _pause(self, cause: Exception, stop: threading.Event) -> None:
         if isinstance(cause, psycopg.errors.UndefinedTable):

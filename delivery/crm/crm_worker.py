@@ -15,11 +15,10 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 import httpx
 import psycopg
@@ -43,9 +42,10 @@ from delivery.crm.inbound import CrmInbound, CrmWebhookChannel, RecordKind
 from delivery.crm.outcome_events import CRM_SOURCE, CrmPlan, KnownRecord, LeadSituation, plan_changes
 from delivery.crm.reading import Ask, asking, changed_records, kinds_of, records_by_id
 from delivery.crm.records import CrmRecord, RecordPage
+from delivery.database_thread import DatabaseThread
 from delivery.outcomes import DeliveryError, DeliveryFailedError
 from delivery.retries import backoff_seconds
-from projections.connection import Connection, connect_watched
+from projections.connection import Connection
 from projections.erasures import read_erased_people
 from projections.tables import hashed_key
 from schemas.decode import Refusal, decode_source, encode_source, key_of
@@ -54,8 +54,6 @@ from schemas.events import ProfileUpdated
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
 from scoring.features.erased_people import ErasedPeople, PersonName
-
-T = TypeVar("T")
 
 LOOK_SECONDS: Final = 1.0
 """How often a worker looks for what webhooks have reported."""
@@ -130,7 +128,6 @@ def inbound_channels(configuration: DeliveryConfiguration) -> dict[str, InboundC
 class CrmWorker:
     configuration: DeliveryConfiguration
     ports: CrmPorts
-    _connection: Connection | None = None
     _owned: set[str] = field(default_factory=set)
     """CRMs that this process reads, by a lock of its connection."""
     _complete_at: dict[str, float] = field(default_factory=dict)
@@ -141,7 +138,7 @@ class CrmWorker:
     def __post_init__(self) -> None:
         self.channels = inbound_channels(self.configuration)
         self._limits: Limits = self.configuration.limits
-        self._database_thread = ThreadPoolExecutor(1, "crm-database")
+        self._database = DatabaseThread("crm", self.ports.database, _OPTIONS, self._owned.clear)
         self._http: httpx.AsyncClient = http_client(self._limits.timeout_seconds)
 
     async def run(self, stop: threading.Event) -> None:
@@ -158,8 +155,7 @@ class CrmWorker:
 
     async def close(self) -> None:
         await self._http.aclose()
-        self._database_thread.submit(self._close).result()
-        self._database_thread.shutdown()
+        self._database.close()
 
     async def pull_once(self, name: str) -> PullReport:
         """Reads one CRM until nothing is left. Raises DeliveryError, psycopg.Error."""
@@ -199,13 +195,13 @@ class CrmWorker:
         """Steps 1 to 4 for what is due of a CRM; None: nothing is. Raises DeliveryError, which is on record."""
         channel, now = self.channels[name], self.ports.now()
         rules = rules_of(channel)
-        items = await self._in_database(crm_state.waiting_items, rules.tenant, name, now, ITEMS_AT_ONCE)
+        items = await self._database.run(crm_state.waiting_items, rules.tenant, name, now, ITEMS_AT_ONCE)
         if items:
             return await self._take_reported(name, channel, items)
         if isinstance(channel, CrmWebhookChannel) or (rules.pull_minutes == 0 and not at_once):
             return None
         for kind in kinds_of(channel):
-            cursor = await self._in_database(self._cursor, name, rules, kind, now)
+            cursor = await self._database.run(self._cursor, name, rules, kind, now)
             if cursor.next_at <= now:
                 return await self._pull(name, channel, kind, cursor)
         return None
@@ -242,7 +238,9 @@ class CrmWorker:
         except DeliveryError as cause:
             metrics.CRM_FAILURES.labels(name).inc()
             until = now + timedelta(seconds=self._wait_seconds(cursor.failures + 1, cause))
-            await self._in_database(crm_state.mark_failed_pull, rules.tenant, name, kind, cause.reason, until)
+            await self._database.run(
+                crm_state.mark_failed_pull, rules.tenant, name, kind, cause.reason, until
+            )
             raise
         return report
 
@@ -269,7 +267,7 @@ class CrmWorker:
             metrics.CRM_FAILURES.labels(name).inc()
             self._failed_reports[name] += 1
             until = now + timedelta(seconds=self._wait_seconds(self._failed_reports[name], cause))
-            await self._in_database(crm_state.put_off_items, rules.tenant, name, now, until)
+            await self._database.run(crm_state.put_off_items, rules.tenant, name, now, until)
             raise
         self._failed_reports[name] = 0
         return report
@@ -285,25 +283,25 @@ class CrmWorker:
         """Steps 2 to 4; `finish` is part of the last transaction."""
         rules, records = rules_of(channel), newest_states(records)
         if not records:
-            await self._in_database(_in_transaction, finish)
+            await self._database.run(_in_transaction, finish)
             return PullReport()
         current = await self._current(name, rules.tenant, records)
         if ask is not None and not isinstance(channel, CrmWebhookChannel):
             records = newest_states([*await self._missing_contacts(channel, records, current, ask), *records])
             current = await self._current(name, rules.tenant, records)
         leads = await self._leads_of(name, rules, records, current)
-        plans, skipped = await self._in_database(
+        plans, skipped = await self._database.run(
             _plans, name, rules, records, current, leads, self.ports.now()
         )
         events = _with_made_leads(rules, name, plans, records, leads, self.ports.now())
-        await self._in_database(_announce, rules.tenant, name, plans)
+        await self._database.run(_announce, rules.tenant, name, plans)
         outgoing, refused = _encoded(events)
         if outgoing:
             try:
                 await self.ports.append(outgoing)
             except Exception as cause:
                 raise DeliveryFailedError(f"the log takes no events now ({type(cause).__name__})") from cause
-        await self._in_database(_store, rules.tenant, name, plans, finish)
+        await self._database.run(_store, rules.tenant, name, plans, finish)
         results = {
             "events": sum(bool(plan.events) for _, plan in plans),
             "unchanged": sum(not plan.events for _, plan in plans),
@@ -321,7 +319,7 @@ class CrmWorker:
         """What is known of the records and of the contacts of deals."""
         keys: set[RecordKey] = {(each.kind, each.record_id) for each in records}
         keys |= {("contact", contact) for each in records for contact in each.contact_ids}
-        current: dict[RecordKey, KnownRecord] = await self._in_database(
+        current: dict[RecordKey, KnownRecord] = await self._database.run(
             crm_state.current_records, tenant, name, sorted(keys)
         )
         return current
@@ -357,7 +355,7 @@ class CrmWorker:
             key: FoundLead(each.lead_id, is_known=True) for key, each in current.items() if each.lead_id
         }
         stated = {each.lead_id for each in records if each.lead_id}
-        present = await self._in_database(crm_state.stages_of, rules.tenant, stated) if stated else {}
+        present = await self._database.run(crm_state.stages_of, rules.tenant, stated) if stated else {}
         for each in records:
             if each.lead_id in present:
                 leads.setdefault((each.kind, each.record_id), FoundLead(each.lead_id, is_known=True))
@@ -372,7 +370,7 @@ class CrmWorker:
                 for each in searched
             ]
             matched = await self.ports.find_leads(rules.tenant, contacts)
-            people = await self._in_database(read_erased_people)
+            people = await self._database.run(read_erased_people)
             for each, lead in zip(searched, matched, strict=True):
                 if lead is not None and (
                     lead.is_known
@@ -388,7 +386,7 @@ class CrmWorker:
 
     async def _owns(self, name: str) -> bool:
         """Whether this process reads the CRM; another one that does keeps it until it ends."""
-        if name not in self._owned and await self._in_database(_try_lock, name):
+        if name not in self._owned and await self._database.run(_try_lock, name):
             self._owned.add(name)
         return name in self._owned
 
@@ -398,26 +396,6 @@ class CrmWorker:
             attempt, limits.first_retry_seconds, limits.longest_retry_seconds, self.ports.chance()
         )
         return max(backoff, getattr(cause, "retry_after", None) or 0.0)
-
-    async def _in_database(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Runs `work(connection, ...)` on the thread of the database, which opens the connection when it needs one."""
-
-        def run() -> T:
-            if self._connection is None or self._connection.closed:
-                self._owned.clear()
-                self._connection = connect_watched(
-                    self.ports.database(),
-                    options=_OPTIONS,
-                    autocommit=True,
-                    application_name="leadstream crm",
-                )
-            return work(self._connection, *arguments)
-
-        return await asyncio.get_running_loop().run_in_executor(self._database_thread, run)
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
 
 
 def _is_erased(people: ErasedPeople, tenant: str, lead: FoundLead) -> bool:

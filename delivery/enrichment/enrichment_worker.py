@@ -14,12 +14,11 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import httpx
 import msgspec
@@ -30,6 +29,7 @@ from delivery import metrics
 from delivery.channels.http_requests import http_client
 from delivery.channels.lead_events import AppendEvents
 from delivery.configuration import DeliveryConfiguration
+from delivery.database_thread import DatabaseThread
 from delivery.enrichment import enrichment_state
 from delivery.enrichment.answers import Fields, SourceFileError, ask_api, read_source_file
 from delivery.enrichment.enrichment_state import PersonToAsk
@@ -37,7 +37,7 @@ from delivery.enrichment.keys import key_of
 from delivery.enrichment.sources import EnrichmentSource, FileSource, HttpSource
 from delivery.outcomes import DeliveryError, DeliveryFailedError, DeliveryRejectedError
 from delivery.retries import CircuitBreaker, backoff_seconds
-from projections.connection import Connection, connect_watched
+from projections.connection import Connection
 from projections.enrichment_queue import ENRICHMENT_SOURCE, OLDEST, digest_of_key
 from projections.tables import hashed_key
 from schemas.decode import Refusal, decode_source, encode_source
@@ -47,8 +47,6 @@ from schemas.events import ProfileUpdated
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
 from scoring.features.profile_fields import PROFILING_CONSENT_FIELD
-
-T = TypeVar("T")
 
 LOOK_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 2.0
@@ -91,7 +89,6 @@ class _LoadedFile(NamedTuple):
 class EnrichmentWorker:
     configuration: DeliveryConfiguration
     ports: EnrichmentPorts
-    _connection: Connection | None = None
     _files: dict[str, _LoadedFile] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -100,7 +97,7 @@ class EnrichmentWorker:
         self._breakers = {
             name: CircuitBreaker(limits.circuit_failures, limits.circuit_seconds) for name in self.sources
         }
-        self._database_thread = ThreadPoolExecutor(1, "enrichment-database")
+        self._database = DatabaseThread("enrichment", self.ports.database, _OPTIONS)
         self._http: httpx.AsyncClient = http_client(limits.timeout_seconds)
 
     async def run(self, stop: threading.Event) -> None:
@@ -112,10 +109,10 @@ class EnrichmentWorker:
                 try:
                     if time.monotonic() - pruned >= PRUNE_SECONDS:
                         pruned = time.monotonic()
-                        await self._in_database(enrichment_state.prune, self.ports.now(), OLDEST)
+                        await self._database.run(enrichment_state.prune, self.ports.now(), OLDEST)
                         if not self.sources:  # nothing else needs the connection
-                            await self._in_database(Connection.close)
-                    owns: bool = await self._in_database(_try_lock) if self.sources else False
+                            await self._database.run(Connection.close)
+                    owns: bool = await self._database.run(_try_lock) if self.sources else False
                     if owns:
                         while not stop.is_set() and await self.step():
                             reported = False
@@ -136,12 +133,11 @@ class EnrichmentWorker:
 
     async def close(self) -> None:
         await self._http.aclose()
-        self._database_thread.submit(self._close).result()
-        self._database_thread.shutdown()
+        self._database.close()
 
     async def step(self) -> int:
         """Steps 1 to 5 for those who are due; how many they were."""
-        persons = await self._in_database(enrichment_state.due_persons, self.ports.now(), AT_ONCE)
+        persons = await self._database.run(enrichment_state.due_persons, self.ports.now(), AT_ONCE)
         for person in persons:
             await self._enrich(person)
         return len(persons)
@@ -165,7 +161,7 @@ class EnrichmentWorker:
             if until is not None:
                 await self._put_off(person, until, failed=True)
                 return
-        await self._in_database(enrichment_state.finish, person)
+        await self._database.run(enrichment_state.finish, person)
 
     def sources_of(self, tenant: str) -> list[str]:
         return [name for name, each in self.sources.items() if not each.tenants or tenant in each.tenants]
@@ -181,7 +177,7 @@ class EnrichmentWorker:
             metrics.ENRICHMENT.labels(name, "file").inc()
             return SourceAnswer(name, "file", dict(rows.get(key.lower(), {})), {}, now)
         digest = digest_of_key(person.tenant, key)
-        cached = await self._in_database(enrichment_state.cached_answer, digest, name, now)
+        cached = await self._database.run(enrichment_state.cached_answer, digest, name, now)
         if cached is not None and cached.is_fresh:
             metrics.ENRICHMENT.labels(name, "cache").inc()
             return SourceAnswer(name, "cache", cached.fields, cached.previous, cached.fetched_at)
@@ -189,11 +185,11 @@ class EnrichmentWorker:
         if breaker.is_open(time.monotonic()):
             rest = timedelta(seconds=self.configuration.limits.circuit_seconds)
             return SourceAnswer(name, "rest", {}, {}, now, now + rest)
-        if (until := await self._in_database(_within_budget, person.tenant, name, source, now)) is not None:
+        if (until := await self._database.run(_within_budget, person.tenant, name, source, now)) is not None:
             metrics.ENRICHMENT.labels(name, "budget").inc()
             return SourceAnswer(name, "budget", {}, {}, now, until)
         fields = await self._ask(name, source, key, now)
-        await self._in_database(
+        await self._database.run(
             enrichment_state.store_answer, digest, person.tenant, name, fields, now, source.days
         )
         return SourceAnswer(name, "asked", fields, {} if cached is None else cached.fields, now)
@@ -265,26 +261,7 @@ class EnrichmentWorker:
         def put_off(connection: Connection) -> None:
             enrichment_state.put_off(connection, person, until, failed=failed)
 
-        await self._in_database(put_off)
-
-    async def _in_database(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Runs `work(connection, ...)` on the thread of the database, which opens the connection when it needs one."""
-
-        def run() -> T:
-            if self._connection is None or self._connection.closed:
-                self._connection = connect_watched(
-                    self.ports.database(),
-                    options=_OPTIONS,
-                    autocommit=True,
-                    application_name="leadstream enrichment",
-                )
-            return work(self._connection, *arguments)
-
-        return await asyncio.get_running_loop().run_in_executor(self._database_thread, run)
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
+        await self._database.run(put_off)
 
 
 def may_be_asked_about(person: PersonToAsk) -> bool:

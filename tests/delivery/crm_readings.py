@@ -53,7 +53,7 @@ class Reading:
 
         return asyncio.run(run())
 
-    def told(self) -> list[tuple[Any, ...]]:
+    def outcomes(self) -> list[tuple[Any, ...]]:
         """(lead, type, what it says) of each event in the log, each id once."""
         events = {}
         for record in self.log.records:

@@ -63,7 +63,7 @@ def test_hubspot_is_read_page_by_page_and_again_it_says_nothing_new(crm_tables, 
     crm = filled_hubspot(receiver)
     reading = Reading(crm_tables.url, channel("hubspot", receiver.url, 'owners = { "71" = "5" }'), LEADS)
     report = reading.pull()
-    assert reading.told() == [
+    assert reading.outcomes() == [
         ("ada", "lead_assigned", "5"),
         ("ada", "purchase_made", "1200.5"),
     ]
@@ -74,7 +74,7 @@ def test_hubspot_is_read_page_by_page_and_again_it_says_nothing_new(crm_tables, 
     crm.put("contacts", "1", minutes(91), hubspot_owner_id="")
     reading.now += timedelta(minutes=6)
     reading.pull()
-    assert reading.told()[2:] == [
+    assert reading.outcomes()[2:] == [
         ("ada", "lead_assigned", "None"),
         ("ada", "purchase_refunded", "1200.5"),
         ("ada", "stage_changed", "opportunity"),
@@ -87,7 +87,7 @@ def test_contacts_whom_nobody_knows_become_leads_where_that_is_wanted(crm_tables
     reading = Reading(crm_tables.url, text, LEADS)
     reading.pull()
     made = "c-stranger@example.com"
-    assert [each for each in reading.told() if each[0] == made] == [
+    assert [each for each in reading.outcomes() if each[0] == made] == [
         (made, "profile_updated", "{'email': 'stranger@example.com'}"),
         (made, "stage_changed", "customer"),
     ]
@@ -112,7 +112,7 @@ def test_pipedrive_is_read(crm_tables, receiver):
     text = channel("pipedrive", receiver.url, 'owners = { "8" = "5" }\nfields = { f0 = "industry" }')
     reading = Reading(crm_tables.url, text, LEADS)
     reading.pull()
-    assert reading.told() == [
+    assert reading.outcomes() == [
         ("grace", "lead_assigned", "5"),
         ("grace", "profile_updated", "{'industry': 'Retail'}"),
         ("grace", "stage_changed", "lost"),
@@ -133,7 +133,7 @@ def test_odoo_is_read_and_its_record_is_found_by_the_lead_id_that_a_push_left_th
     text = channel("odoo", receiver.url, extra='fields = { lead_id = "x_leadstream" }\ndatabase = "acme"')
     reading = Reading(crm_tables.url, text, {})
     reading.pull()
-    assert reading.told() == [("ada", "purchase_made", "500"), ("ada", "lead_assigned", "crm:3")]
+    assert reading.outcomes() == [("ada", "purchase_made", "500"), ("ada", "lead_assigned", "crm:3")]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_crm_that_misbehaves_is_read_later_from_the_same_place(crm_tables, rec
     assert wait == (30 if isinstance(fault, Answer) and fault.status == 429 else pytest.approx(0.01))
     reading.now += timedelta(seconds=31)
     reading.pull()
-    assert ("ada", "purchase_made", "1200.5") in reading.told()
+    assert ("ada", "purchase_made", "1200.5") in reading.outcomes()
 
 
 def test_nothing_is_lost_while_the_log_takes_no_events(crm_tables, receiver):
@@ -164,7 +164,7 @@ def test_nothing_is_lost_while_the_log_takes_no_events(crm_tables, receiver):
         reading.pull()
     reading.now += timedelta(minutes=1)
     reading.pull()
-    assert [each[1] for each in reading.told()] == ["lead_assigned", "purchase_made"]
+    assert [each[1] for each in reading.outcomes()] == ["lead_assigned", "purchase_made"]
 
 
 def test_a_webhook_has_a_record_read_at_once_without_pulls(crm_tables, receiver):
@@ -176,7 +176,7 @@ def test_a_webhook_has_a_record_read_at_once_without_pulls(crm_tables, receiver)
         add_hints(connection, "default", "crm", [("deal", "9"), ("deal", "9"), ("deal", "404")])
     report = asyncio.run(_steps(reading))
     assert report == 1
-    assert ("ada", "purchase_made", "1200.5") in reading.told()
+    assert ("ada", "purchase_made", "1200.5") in reading.outcomes()
     assert not crm_tables.rows("select * from public.crm_inbox")
 
 
@@ -206,7 +206,7 @@ def test_a_record_that_another_crm_reports_is_counted_once(crm_tables):
     with psycopg.connect(crm_tables.url) as connection:
         add_reported(connection, "default", "crm", [record])
     asyncio.run(_steps(reading))
-    assert reading.told() == [("ada", "purchase_made", "10")]
+    assert reading.outcomes() == [("ada", "purchase_made", "10")]
     assert configured(text, SECRET=SECRET).channels["crm"].secret.reveal() == SECRET
 
 
@@ -218,11 +218,11 @@ def test_what_a_push_has_written_comes_back_as_nothing(crm_tables, receiver):
             connection, "default", "crm", ("contact", "1"), "ada", {"hubspot_owner_id": "71", "email": ADA}
         )
     reading.pull()
-    assert reading.told() == [("ada", "purchase_made", "1200.5")]
+    assert reading.outcomes() == [("ada", "purchase_made", "1200.5")]
     crm.put("contacts", "1", minutes(95), hubspot_owner_id="72")
     reading.now += timedelta(minutes=6)
     reading.pull()
-    assert reading.told()[1:] == [("ada", "lead_assigned", "crm:72")]
+    assert reading.outcomes()[1:] == [("ada", "lead_assigned", "crm:72")]
 
 
 class KilledError(Exception):
@@ -267,7 +267,10 @@ def test_a_worker_that_ends_at_any_step_loses_nothing_and_repeats_only_under_the
     reading.now += timedelta(minutes=6)
     reading.pull()
     reading.log.records[:0] = killed.log.records
-    assert sorted(reading.told()) == [("ada", "lead_assigned", "crm:71"), ("ada", "purchase_made", "1200.5")]
+    assert sorted(reading.outcomes()) == [
+        ("ada", "lead_assigned", "crm:71"),
+        ("ada", "purchase_made", "1200.5"),
+    ]
 
 
 def test_kill_9_after_the_log_repeats_only_under_the_same_ids(crm_tables, receiver, tmp_path):
@@ -287,7 +290,10 @@ def test_kill_9_after_the_log_repeats_only_under_the_same_ids(crm_tables, receiv
     before = [Outgoing(EVENTS, "", line) for line in written.read_bytes().splitlines()]
     assert before
     reading.log.records[:0] = before
-    assert sorted(reading.told()) == [("ada", "lead_assigned", "crm:71"), ("ada", "purchase_made", "1200.5")]
+    assert sorted(reading.outcomes()) == [
+        ("ada", "lead_assigned", "crm:71"),
+        ("ada", "purchase_made", "1200.5"),
+    ]
 
 
 @given(st.lists(st.integers(0, 600), max_size=60).map(sorted), st.integers(1, 7))

@@ -218,8 +218,8 @@ def test_a_source_is_asked_once_for_a_company_and_its_answer_becomes_an_event(qu
     note(queue, Person(identity_key=2), lead_id="bob")
     events = enrich(queue, configuration)
     assert [request.path for request in receiver.requests] == ["/companies?domain=acme.com"]
-    said = {event.lead_id: event.fields for event in events}
-    assert said == {
+    filled = {event.lead_id: event.fields for event in events}
+    assert filled == {
         "ada": {"industry": "Retail", "company_size": 50, "technologies": ["shop"]},
         "bob": {"company_size": 50, "technologies": ["shop"]},
     }
@@ -290,11 +290,11 @@ def test_a_budget_puts_off_until_the_next_day_and_the_next_month(queue, receiver
     for number, domain in enumerate(domains):
         queue.project(lead(f"l{number}", email=f"x@{domain}"))
         note(queue, Person(identity_key=number), lead_id=f"l{number}")
-    asked = []
+    requested = []
     for days in (0, 1, 2, 40):
         enrich(queue, configuration, now + timedelta(days=days))
-        asked.append(len(receiver.requests))
-    assert asked == [1, 2, 2, 3]
+        requested.append(len(receiver.requests))
+    assert requested == [1, 2, 2, 3]
 
 
 def test_an_answer_that_is_too_old_is_asked_for_again_and_replaces_what_it_had_filled(queue, receiver):

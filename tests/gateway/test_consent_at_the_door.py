@@ -62,8 +62,8 @@ async def test_each_tenant_has_its_own_rule():
 
 async def test_a_refusal_is_stored_without_address_page_and_device():
     house = required()
-    said = view(1, type="consent_changed", tracking=False)
-    await house.send(said, user_agent="Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/120.0")
+    refusal = view(1, type="consent_changed", tracking=False)
+    await house.send(refusal, user_agent="Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/120.0")
     [event] = house.events
     assert (event.tracking, event.context, event.device) == (False, None, None)
     assert b"secret-1" not in written(house)
@@ -80,16 +80,16 @@ EVENTS = st.lists(
 async def test_no_value_of_an_event_without_consent_is_written(cases, is_required):
     house = required() if is_required else House()
     batch = [
-        view(n, source=source, **({} if said is None else {"tracking_consent": said}))
-        for n, (said, source) in enumerate(cases)
+        view(n, source=source, **({} if word is None else {"tracking_consent": word}))
+        for n, (word, source) in enumerate(cases)
     ]
     if not batch:
         return
     await house.send(batch)
     stored = {
         f"e{n}"
-        for n, (said, source) in enumerate(cases)
-        if said or (said is None and not (is_required and source == "web"))
+        for n, (word, source) in enumerate(cases)
+        if word or (word is None and not (is_required and source == "web"))
     }
     assert {event.event_id for event in house.events} == stored
     bytes_of = b" ".join(encode_source(event) for event in house.events)

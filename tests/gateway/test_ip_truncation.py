@@ -97,9 +97,9 @@ def test_an_import_keeps_to_consent():
     lines = [LINE]
     since = ImportPrivacy(consent_required_since=lambda _: 0)
     assert imported(import_access_log, lines, tenant="default", privacy=since) == b""
-    said = {"type": "page_viewed", "event_id": "e", "occurred_at": "2026-06-01T10:00:00Z", "visitor_id": "v"}
-    no = json.dumps(said | {"tracking_consent": False}).encode()
-    yes = json.dumps(said | {"tracking_consent": True, "event_id": "f"}).encode()
+    sent = {"type": "page_viewed", "event_id": "e", "occurred_at": "2026-06-01T10:00:00Z", "visitor_id": "v"}
+    no = json.dumps(sent | {"tracking_consent": False}).encode()
+    yes = json.dumps(sent | {"tracking_consent": True, "event_id": "f"}).encode()
     written = imported(import_events, [no, yes], privacy=since)
     assert b'"f"' in written
     assert b'"e"' not in written

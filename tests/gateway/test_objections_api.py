@@ -129,8 +129,8 @@ async def test_no_value_that_nobody_consented_to_is_in_any_table(read_models_url
         seen = {"type": "page_viewed", "visitor_id": "seen-visitor", "context": {"ip": ADDRESS}}
         await send(http, seen)
         unseen = seen | {"visitor_id": UNSEEN, "lead_id": UNSEEN, "url": f"https://shop.test/{UNSEEN}"}
-        said = await send(http, unseen | {"tracking_consent": False})
-        assert (said["accepted"], said["not_stored"]) == (0, 1)
+        answered = await send(http, unseen | {"tracking_consent": False})
+        assert (answered["accepted"], answered["not_stored"]) == (0, 1)
         now = datetime.now(UTC)
         required = SettingsPublished(tenant="default", recorded_at=now, version=1, consent_required_since=now)
         await ports.append(publication_records(required))
@@ -139,8 +139,8 @@ async def test_no_value_that_nobody_consented_to_is_in_any_table(read_models_url
         while answer.get("not_stored") != 1:
             probe = {"type": "page_viewed", "visitor_id": "probe"}
             answer = (await http.post("/v1/events", json=[probe])).json()
-        said = await send(http, unseen)
-        assert (said["accepted"], said["not_stored"]) == (0, 1)
+        answered = await send(http, unseen)
+        assert (answered["accepted"], answered["not_stored"]) == (0, 1)
         agreed = await send(http, seen | {"visitor_id": "agreed-visitor", "tracking_consent": True})
         assert agreed["accepted"] == 1
     assert tables_with(read_models_url, UNSEEN) == []

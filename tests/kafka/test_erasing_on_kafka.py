@@ -71,12 +71,12 @@ def test_a_person_is_erased_and_what_kafka_keeps_is_listed_and_then_deleted(
     server: Server, cluster: Cluster, settings: dict[str, str]
 ):
     http = server.client
-    told = [
+    sent_events = [
         {"event_id": f"{name}-{number}", **event}
         for name, events in (("zq", of_person()), ("o", of_others()))
         for number, event in enumerate(events)
     ]
-    for event in told:
+    for event in sent_events:
         assert http.post("/v1/events", json=event).status_code == 200, event
     until(lambda: http.get("/ready").json()["backlog"] == 0)
     url = find_postgres(server.data_dir)

@@ -24,10 +24,10 @@ def pages(story, lead="anon:v"):
 
 def test_a_withdrawal_gates_the_events_after_it_and_leaves_what_was_before():
     story = given(view("a", 0), view("b", MINUTE), word("w", 2 * MINUTE, agreed=False))
-    said = len(story.pipeline.said)
+    emitted_before = len(story.pipeline.said)
     story.when(view("c", 3 * MINUTE, context=None), view("d", 4 * MINUTE, lead_id="L"))
     assert pages(story) == 2
-    assert len(story.pipeline.said) == said
+    assert len(story.pipeline.said) == emitted_before
     assert "default/l/L" not in story.pipeline.cards
     story.when(word("x", DAY, agreed=True), view("e", DAY + MINUTE))
     assert pages(story) == 3
@@ -44,8 +44,8 @@ def test_the_last_word_is_the_one_that_was_said_last_in_whatever_order_they_come
         word("w", HOUR, agreed=False, recorded=3 * HOUR),
         word("x", 2 * HOUR, agreed=True, recorded=3 * HOUR),
     ]
-    for said in (words, words[::-1]):
-        assert pages(given(*said, view("a", 4 * HOUR))) == 1
+    for order in (words, words[::-1]):
+        assert pages(given(*order, view("a", 4 * HOUR))) == 1
 
 
 def test_what_an_event_says_itself_goes_before_the_last_word():

@@ -94,8 +94,8 @@ def test_an_agreement_brings_back_the_score_of_all_events_and_of_every_session()
     plain = given(*warm(), *later, objection("p", 3 * DAY, agrees=True))
     assert story.scores("L") == plain.scores("L")
     assert story.stage("L") == plain.stage("L")
-    told = {s.session_id: s.score for s in story.statements(say.SessionScored)}
-    assert told.keys() == {"p0", "q"}
+    session_totals = {s.session_id: s.score for s in story.statements(say.SessionScored)}
+    assert session_totals.keys() == {"p0", "q"}
     assert all(s.silent for s in story.statements(say.BandChanged))
 
 
@@ -143,8 +143,8 @@ def events_of(names):
             case "day":
                 yield Time(when)
             case _:
-                said = {"object": False, "agree": True, "null": None}[name]
-                fields = {"profiling_consent": said}
+                consent = {"object": False, "agree": True, "null": None}[name]
+                fields = {"profiling_consent": consent}
                 yield happened(
                     "profile_updated", f"e{number}", when, lead_id="L", source="crm", fields=fields
                 )

@@ -104,8 +104,8 @@ def test_an_end_that_is_no_moment_is_none(until):
         profile("a", 0, qualification_override="hot", qualification_override_until=until),
         Time(400 * DAY),
     )
-    told = story.card("L").qualification_override
-    assert told is None or told.until is None
+    override_left = story.card("L").qualification_override
+    assert override_left is None or override_left.until is None
 
 
 def test_an_override_that_has_ended_already_says_nothing():
@@ -222,10 +222,10 @@ def test_in_any_interleaving_the_override_is_what_the_fields_say_and_timers_chan
         fields = by_lead.get(lead.lead_id, {}) if lead.identities else {}
         current = lead.head.override
         assert (current and current.band) == expected_band(fields, end)
-    told = {}
-    for said in pipeline.statements(say.QualificationOverridden):
-        assert said.previous == told.get(said.lead_id)
-        told[said.lead_id] = said.band
+    bands = {}
+    for statement in pipeline.statements(say.QualificationOverridden):
+        assert statement.previous == bands.get(statement.lead_id)
+        bands[statement.lead_id] = statement.band
     again = refold(pipeline, seed, edit=with_timers(random.Random(seed)))
     assert ledger(again) == ledger(pipeline)
 
@@ -236,15 +236,15 @@ def with_timers(rng):
     def edit(log):
         edited, clock = [], {}
         for record in log:
-            said = decode_activity(record.value)
+            decoded = decode_activity(record.value)
             if record.key != PARTITION_WIDE_KEY:
-                before = clock.get(record.key, said.recorded_at)
-                if rng.random() < 0.5 and before < said.recorded_at:
+                before = clock.get(record.key, decoded.recorded_at)
+                if rng.random() < 0.5 and before < decoded.recorded_at:
                     tenant, _, lead = record.key.split("/", 2)
-                    passed = TimePassed(tenant, lead, rng.randint(before, said.recorded_at))
+                    passed = TimePassed(tenant, lead, rng.randint(before, decoded.recorded_at))
                     timer = Record(LEAD_ACTIVITY, 0, 0, record.key, encode_activity(passed))
                     edited += [timer] * rng.choice((1, 2))
-                clock[record.key] = max(before, said.recorded_at)
+                clock[record.key] = max(before, decoded.recorded_at)
             edited.append(record)
         return edited
 

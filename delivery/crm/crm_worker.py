@@ -521,8 +521,8 @@ def _encoded(events: Sequence[Event]) -> tuple[list[Outgoing], int]:
 def _announce(
     connection: Connection, tenant: str, name: str, plans: Collection[tuple[RecordKey, CrmPlan]]
 ) -> None:
-    """Only deals have what must not be decided twice."""
-    announced = {key: plan.announced for key, plan in plans if key[0] == "deal" and plan.events}
+    """What is decided is on record before the log has it, so that a kill leaves nothing that nobody knows of."""
+    announced = {key: plan.announced for key, plan in plans if plan.events}
     if announced:
         with connection.transaction():
             crm_state.save_records(connection, tenant, name, announced)

@@ -144,11 +144,11 @@ def plan_changes(
     if record.kind == "deal":
         events, announced, orders = _deal_events(origin, current, rules, news, situation)
     elif "stage" in news and (stage := rules.stage_of(record.values["stage"])) is not None:
-        envelope = origin.envelope("stage", record.changed_at, current.values.get("stage"), stage)
+        envelope = origin.envelope("stage", record.changed_at, stage)
         reason = f"{crm} has the contact as {record.values['stage']}"
         events.append(StageChanged(**envelope, stage=stage, reason=reason[:512], by=origin.by))
-    events += _owner_events(origin, current, rules, news)
-    events += _field_events(origin, current, news)
+    events += _owner_events(origin, rules, news)
+    events += _field_events(origin, news)
     after = KnownRecord(
         lead_id=lead_id,
         values={**current.values, **record.values},
@@ -156,30 +156,32 @@ def plan_changes(
         **orders._asdict(),
     )
     consumed = frozenset(record.names[name] for name in echoed)
+    # What the log may say of these fields is not known until `after` is stored: they are news then, whatever they are.
+    unannounced = {
+        name: value for name, value in current.values.items() if name == "status" or name not in news
+    }
     return CrmPlan(
         events,
-        replace(current, lead_id=lead_id, **announced._asdict()),
+        replace(current, lead_id=lead_id, values=unannounced, **announced._asdict()),
         after,
         len(changed & echoed),
         consumed,
     )
 
 
-def _owner_events(
-    origin: _Origin, current: KnownRecord, rules: CrmInbound, news: set[str]
-) -> Iterator[Event]:
+def _owner_events(origin: _Origin, rules: CrmInbound, news: set[str]) -> Iterator[Event]:
     if "owner" in news:
         raw = origin.record.values["owner"]
         owner = None if raw is None else rules.owner_of(raw, origin.crm)
-        envelope = origin.envelope("owner", origin.record.changed_at, current.values.get("owner"), raw)
+        envelope = origin.envelope("owner", origin.record.changed_at, raw)
         yield LeadAssigned(**envelope, assigned_to=owner, by=origin.by)
 
 
-def _field_events(origin: _Origin, current: KnownRecord, news: set[str]) -> Iterator[Event]:
+def _field_events(origin: _Origin, news: set[str]) -> Iterator[Event]:
     names = sorted(name for name in news if name.startswith(FIELD_PREFIX))
     if names:
         values = origin.record.values
-        parts = [f"{name}={current.values.get(name)!r}>{values[name]!r}" for name in names]
+        parts = [f"{name}={values[name]!r}" for name in names]
         envelope = origin.envelope("fields", origin.record.changed_at, *parts)
         yield ProfileUpdated(
             **envelope, fields={name.removeprefix(FIELD_PREFIX): values[name] for name in names}

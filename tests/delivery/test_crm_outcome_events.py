@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -140,6 +141,18 @@ def test_fields_come_back_and_an_emptied_one_is_cleared():
     assert shown(plan) == [("profile_updated", {"industry": "Retail"})]
     plan = planned(contact(1, **{"field:industry": None}), plan.after)
     assert shown(plan) == [("profile_updated", {"industry": None})]
+
+
+@pytest.mark.parametrize("field", ["owner", "stage", "field:industry"])
+def test_what_a_crm_takes_back_after_a_kill_becomes_an_event(field):
+    """The log has the change to b, and the worker was killed before it knew that; then the CRM has a again."""
+    first = planned(contact(**{field: "opportunity"})).after
+    killed = planned(contact(1, **{field: "customer"}), first).announced
+    plan = planned(contact(2, **{field: "opportunity"}), killed)
+    assert len(plan.events) == 1
+    again = planned(contact(2, **{field: "opportunity"}), plan.announced)
+    assert [event.event_id for event in again.events] == [event.event_id for event in plan.events]
+    assert planned(contact(2, **{field: "opportunity"}), plan.after).events == []
 
 
 def test_an_older_state_means_nothing():

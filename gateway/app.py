@@ -77,6 +77,7 @@ from gateway.openapi import completed
 from gateway.ports import Ports
 from gateway.producers import tracking_script
 from gateway.query_parameters import QueryRefused, query_names_of, refuse_unknown_parameters
+from gateway.specific_addresses import refuse_method_of_another_address, specific_addresses_of
 from gateway.store import ReadStore
 from gateway.wait import OutcomeWaiters
 from projections.worker import CHANGES_CHANNEL, NOTIFY_CHANNEL
@@ -135,7 +136,13 @@ ROUTED_MODULES = (
 """Modules with a router, in the order in which addresses are matched."""
 
 
-API = APIRouter(dependencies=[Depends(refuse_unknown_parameters), Depends(authorize_request)])
+API = APIRouter(
+    dependencies=[
+        Depends(refuse_method_of_another_address),
+        Depends(refuse_unknown_parameters),
+        Depends(authorize_request),
+    ]
+)
 """All routes. Every app of a process shares them, since FastAPI takes a quarter of a second to analyse them."""
 for module in ROUTED_MODULES:
     API.include_router(module.router)
@@ -214,6 +221,7 @@ def create_app(ports: Ports) -> FastAPI:
     app.state.api = ApiServices(ports, store, authoring, applied.wait)
     app.state.telegram_replies = TelegramReplies(app.state.api)
     app.state.query_names = query_names_of(_all_routes())
+    app.state.specific_addresses = specific_addresses_of(_all_routes())
     if ports.mask_for_viewers:
         app.add_middleware(MaskedAnswers)
     app.add_middleware(with_audit)

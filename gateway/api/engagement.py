@@ -12,11 +12,8 @@ from decimal import Decimal
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
-from fastapi.routing import APIRoute
 from msgspec import Meta, Struct
 from starlette.responses import Response
-from starlette.routing import Match
-from starlette.types import Scope
 
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.found_leads import found_lead, lead_id_as_sent, merged_into
@@ -81,20 +78,7 @@ class Engagement(Struct):
     metadata: Annotated[dict[str, Any], Meta(max_length=64)] | None = None
 
 
-class EngagementRoute(APIRoute):
-    """An id of a lead may contain slashes. So a POST to the address of a report would record an engagement of a lead
-    that is called so; it gets 405.
-    """
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        match, child_scope = super().matches(scope)
-        lead_id = str(child_scope.get("path_params", {}).get("lead_id", "")).removesuffix("/")
-        if "POST" in (self.methods or ()) and (lead_id == "stats/summary" or lead_id.endswith("/history")):
-            return Match.NONE, {}
-        return match, child_scope
-
-
-router = APIRouter(prefix="/api/lead-tracking/engagement", tags=["engagement"], route_class=EngagementRoute)
+router = APIRouter(prefix="/api/lead-tracking/engagement", tags=["engagement"])
 
 
 @router.get(

@@ -125,7 +125,8 @@ def listing_keys(priority: Any, active: Any) -> Json:
     """The keys of a rule that do not change its points, without their defaults."""
     if not isinstance(active, bool):
         raise Refusal("is_active", f"true or false, not {active!r}")
-    return ({"priority": priority} if priority else {}) | ({} if active else {"active": False})
+    default = priority == 0 and not isinstance(priority, bool)
+    return ({} if default else {"priority": priority}) | ({} if active else {"active": False})
 
 
 def operator_of(table: Table) -> str:

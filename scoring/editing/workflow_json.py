@@ -69,16 +69,19 @@ def workflow_from_json(body: Json) -> Json:
     """The table of a workflow in the API's form, without its id. Refusal names the field and the reason."""
     sent = {key: value for key, value in body.items() if key not in READ_ONLY_WORKFLOW_FIELDS}
     check_keys(sent, WORKFLOW_FIELDS, required=("name", "trigger_type", "action_type"))
+    if missing := [field for field, value in sent.items() if value is None]:
+        raise Refusal(missing[0], "null is no value here: leave the field out")
     if not isinstance(body["name"], str):
         raise Refusal("name", f"must be text, not {json_type_name(body['name'])}")
     trigger = {"type": body["trigger_type"], **_config(body, "trigger_config")}
     action = {"type": body["action_type"], **_config(body, "action_config")}
-    priority = exact_number(body.get("priority") or 0)
-    active = True if body.get("is_active") is None else body["is_active"]
-    conditions = _conditions(body.get("conditions"))
+    priority = exact_number(body.get("priority", 0))
+    active = body.get("is_active", True)
+    anonymous = body.get("anonymous", False)
+    conditions = _conditions(body.get("conditions", []))
     table: Json = {"name": body["name"], **listing_keys(priority, active)}
-    if body.get("anonymous"):
-        table["anonymous"] = body["anonymous"]
+    if anonymous is not False:
+        table["anonymous"] = anonymous
     table["trigger"] = trigger
     if conditions:
         table["conditions"] = conditions
@@ -88,8 +91,6 @@ def workflow_from_json(body: Json) -> Json:
 
 
 def _conditions(value: Any) -> list[Json]:
-    if value is None:
-        return []
     if not isinstance(value, list):
         raise Refusal("conditions", f"must be a list, not {json_type_name(value)}")
     tables = []
@@ -138,9 +139,7 @@ def _condition_json(table: Table) -> Json:
 
 
 def _config(body: Json, field: str) -> Json:
-    config = body.get(field)
-    if config is None:
-        return {}
+    config = body.get(field, {})
     if not isinstance(config, dict):
         raise Refusal(field, f"must be an object, not {json_type_name(config)}")
     if "type" in config:

@@ -120,7 +120,8 @@ def _none_of(table: TomlTable, defined: Mapping[str, SignalDefinition]) -> FlagC
     if (
         not isinstance(names, list)
         or not 1 <= len(names) <= MOST_SIGNALS_OF_NONE
-        or not all(isinstance(name, str) for name in [*names, since or ""])
+        or not all(isinstance(name, str) for name in names)
+        or not (since is None or isinstance(since, str))
     ):
         raise RuleError(f"none_of is a list of 1 to {MOST_SIGNALS_OF_NONE} signals, and since one signal")
     stored = [stored_signal(defined, name) for name in names]

@@ -62,7 +62,7 @@ class ActionKey(NamedTuple):
 
 def check_action(action: Any, config: Mapping[str, Any]) -> ActionType:
     """The type, if the configuration fits it. Raises ActionError."""
-    if action not in ACTIONS:
+    if action not in ACTION_TYPES:
         problem = "missing" if action is None else f"{shorten_value(action)} is no action"
         raise ActionError("type", f"{problem}; those are {', '.join(ACTION_TYPES)}")
     kind: ActionType = action

@@ -75,7 +75,7 @@ from gateway.masked_answers import MaskedAnswers
 from gateway.observe import with_observation
 from gateway.openapi import completed
 from gateway.ports import Ports
-from gateway.producers import tracking_script
+from gateway.producers import page_scripts
 from gateway.query_parameters import QueryRefused, query_names_of, refuse_unknown_parameters
 from gateway.specific_addresses import refuse_method_of_another_address, specific_addresses_of
 from gateway.store import ReadStore
@@ -121,7 +121,7 @@ ROUTED_MODULES = (
     workflow_texts,
     notifications,
     crm_reports,
-    tracking_script,
+    page_scripts,
     telegram,
     telegram_files,
     tenant_leads,

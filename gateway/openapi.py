@@ -43,6 +43,7 @@ KEYLESS: Mapping[str, str] = {
     "/health": "it shows nothing of a tenant",
     "/ready": "it shows nothing of a tenant",
     "/track.js": "the script is the same for everybody",
+    "/chat.js": "the script is the same for everybody",
     "/v1/telegram/{bot}": "the bot's secret protects it",
     "/l/{token}": "people follow links; the token is signed",
     "/o/{token}.gif": "programs for mail load the picture; the token is signed",

@@ -23,6 +23,7 @@ ANY_QUERY: Mapping[str, str] = {
     "/docs": "a page: links to it have utm tags and click ids",
     "/static/{name:path}": "a file of a page: a cache-buster may follow it (?v=2)",
     "/track.js": "a file of other people's pages: they add cache-busters (?v=2)",
+    "/chat.js": "a file of other people's pages: they add cache-busters (?v=2)",
     "/l/{token}": "a link that people follow: mail programs and networks add tags to it",
     "/o/{token}.gif": "a picture in a mail: mail programs add tags to its address",
     "/sign-in/oidc/callback": "the provider decides what it sends",

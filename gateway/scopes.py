@@ -64,6 +64,7 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             GET /health
             GET /ready
             GET /track.js
+            GET /chat.js
             GET /l/{token}
             GET /o/{token}.gif
             GET /sign-in

@@ -1,102 +1,16 @@
-"""GET /track.js as browsers ask for it, its size, and how the script is shortened."""
+"""How track.js is shortened, what its page says of it, and the types that it sends."""
 
-import gzip
 import re
 from importlib.resources import files
 from pathlib import Path
 
-import httpx
 import pytest
 
-from gateway.access import read_access
-from gateway.app import create_app
-from gateway.ports import Ports
 from gateway.producers.minified import minified
 from schemas.envelope import tag_of
 from schemas.events import EVENT_TYPES
 
-LARGEST = 3_072
 SOURCE = (files("gateway.producers") / "track.js").read_text(encoding="utf-8")
-
-
-async def unused(*_: object, **__: object) -> None:
-    raise AssertionError("the script needs nothing")
-
-
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
-@pytest.fixture
-def http():
-    ports = Ports(append=unused, database_url="", access=read_access(["acme:acme-write-key"]))
-    return httpx.AsyncClient(
-        transport=httpx.ASGITransport(create_app(ports)),
-        base_url="http://leadstream.example",
-        headers={"Accept-Encoding": "identity", "Origin": "https://shop.example"},
-    )
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("path", ["/track.js", "/track.js/"])
-async def test_a_page_of_any_site_loads_the_script_without_a_key(http, path):
-    answer = await http.get(path)
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
-    assert answer.headers["access-control-allow-origin"] == "*"
-    assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert answer.headers["cache-control"] == "public, max-age=3600"
-    assert answer.headers["vary"] == "Accept-Encoding"
-    assert answer.text == minified(SOURCE)
-    head = await http.head(path)
-    assert (head.status_code, head.content) == (200, b"")
-    assert head.headers["content-length"] == answer.headers["content-length"]
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("path", ["/track.js", "/track.js/"])
-async def test_another_method_is_refused_with_the_right_one(http, path):
-    answer = await http.post(path)
-    assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
-
-
-@pytest.mark.anyio
-async def test_what_is_sent_is_smaller_than_3_kilobytes_with_gzip(http):
-    async with http.stream("GET", "/track.js", headers={"Accept-Encoding": "gzip, br"}) as answer:
-        sent = b"".join([part async for part in answer.aiter_raw()])
-    assert answer.headers["content-encoding"] == "gzip"
-    assert gzip.decompress(sent).decode() == minified(SOURCE)
-    assert len(sent) < LARGEST
-    assert len(gzip.compress(gzip.decompress(sent), 9)) < LARGEST
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("accepted", ["", "br", "gzip;q=0", "identity, gzip; q=0.0"])
-async def test_a_client_that_takes_no_gzip_gets_none(http, accepted):
-    answer = await http.get("/track.js", headers={"Accept-Encoding": accepted})
-    assert "content-encoding" not in answer.headers
-
-
-@pytest.mark.anyio
-async def test_an_unchanged_script_is_not_sent_again(http):
-    etag = (await http.get("/track.js")).headers["etag"]
-    for names in (etag, f'"other", {etag}', etag.removeprefix("W/"), "*"):
-        answer = await http.get("/track.js", headers={"If-None-Match": names})
-        assert (answer.status_code, answer.content) == (304, b"")
-        assert answer.headers["etag"] == etag
-        assert answer.headers["cache-control"] == "public, max-age=3600"
-    answer = await http.get("/track.js", headers={"If-None-Match": '"other"'})
-    assert answer.status_code == 200
-
-
-def test_the_script_is_es2018_and_runs_no_text_as_code():
-    code = "\n".join(line for line in SOURCE.splitlines() if not line.strip().startswith("//"))
-    assert not re.findall(
-        r"\?\.(?!\d)|\?\?|catch \{|`|\*\*=|\beval\b|new Function|innerHTML|document\.write", code
-    )
-    assert not re.findall(r"\.(?:flat|flatMap|matchAll|replaceAll|at|fromEntries)\(", code)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
-"""GET /track.js: the script that reports visits (docs/track-js.md), short and compressed.
+"""GET /track.js: the script that reports visits (docs/track-js.md). GET /chat.js: the chat for web pages (docs/chat-widget.md).
 
-It contains no data and is the same for everybody, so it needs no key, and a page of any site may load it.
+Both are short and compressed. They contain no data and are the same for everybody, so they need no key, and a page of any site
+may load them.
 """
 
 import gzip
@@ -23,19 +24,11 @@ SHARED = {
     "Cache-Control": f"public, max-age={KEEP_SECONDS}",
     "Vary": "Accept-Encoding",
 }
-EXAMPLE = '<script async src="https://HOST/track.js" data-key="WRITE_KEY"></script>'
-DOCUMENTED: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": f"The script. A page loads it by one line: `{EXAMPLE}`",
-        "content": {MEDIA_TYPE: {"schema": {"type": "string"}, "example": "(()=>{ ... })();"}},
-    },
-    304: {"description": "The browser's copy, named by `If-None-Match`, is still the same."},
-}
 
 router = APIRouter(tags=["events"])
 
 
-class TrackingScript(NamedTuple):
+class PageScript(NamedTuple):
     plain: bytes
     packed: bytes
     """With gzip."""
@@ -44,21 +37,51 @@ class TrackingScript(NamedTuple):
 
 
 @cache
-def tracking_script() -> TrackingScript:
-    plain = minified((files("gateway.producers") / "track.js").read_text(encoding="utf-8")).encode()
-    return TrackingScript(
+def page_script(name: str) -> PageScript:
+    plain = minified((files("gateway.producers") / name).read_text(encoding="utf-8")).encode()
+    return PageScript(
         plain, gzip.compress(plain, 9, mtime=0), f'W/"{blake2b(plain, digest_size=12).hexdigest()}"'
     )
+
+
+def _documented(name: str) -> dict[int | str, dict[str, Any]]:
+    line = f'<script async src="https://HOST/{name}" data-key="WRITE_KEY"></script>'
+    return {
+        200: {
+            "description": f"The script. A page loads it by one line: `{line}`",
+            "content": {MEDIA_TYPE: {"schema": {"type": "string"}, "example": "(()=>{ ... })();"}},
+        },
+        304: {"description": "The browser's copy, named by `If-None-Match`, is still the same."},
+    }
 
 
 @router.head("/track.js", include_in_schema=False)
 @router.head("/track.js/", include_in_schema=False)
 @router.get("/track.js/", include_in_schema=False)
 @router.get(
-    "/track.js", summary="The tracking script for web pages", responses=DOCUMENTED, response_class=Response
+    "/track.js",
+    summary="The tracking script for web pages",
+    responses=_documented("track.js"),
+    response_class=Response,
 )
 def track_js(request: Request) -> Response:
-    script = tracking_script()
+    return _script_response(request, page_script("track.js"))
+
+
+@router.head("/chat.js", include_in_schema=False)
+@router.head("/chat.js/", include_in_schema=False)
+@router.get("/chat.js/", include_in_schema=False)
+@router.get(
+    "/chat.js",
+    summary="The chat for web pages",
+    responses=_documented("chat.js"),
+    response_class=Response,
+)
+def chat_js(request: Request) -> Response:
+    return _script_response(request, page_script("chat.js"))
+
+
+def _script_response(request: Request, script: PageScript) -> Response:
     headers = {**SHARED, "ETag": script.etag}
     cached = [each.strip() for each in request.headers.get("if-none-match", "").split(",")]
     if "*" in cached or script.etag in cached or script.etag.removeprefix("W/") in cached:

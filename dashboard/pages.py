@@ -56,6 +56,15 @@ def built_page(request: Request) -> Response:
     return _file_response(request, BUILT_PAGE)
 
 
+@router.get("/demo")
+@router.get("/demo/{page}")
+def demo_shop(request: Request) -> Response:
+    """Its clicks are events, so it is not where events of customers are."""
+    if not request.app.state.has_shop:
+        return Response("The shop is part of `leadstream demo`.\n", 404, media_type="text/plain")
+    return built_page(request)
+
+
 @router.get("/docs")
 def docs_page(request: Request) -> Response:
     return _file_response(request, "docs.html")

@@ -220,6 +220,7 @@ def create_app(ports: Ports) -> FastAPI:
     open_door(app, ports, applied.wait)
     app.state.api = ApiServices(ports, store, authoring, applied.wait)
     app.state.telegram_replies = TelegramReplies(app.state.api)
+    app.state.has_shop = ports.has_shop
     app.state.query_names = query_names_of(_all_routes())
     app.state.specific_addresses = specific_addresses_of(_all_routes())
     if ports.mask_for_viewers:

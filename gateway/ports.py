@@ -213,6 +213,8 @@ class Ports:
     resolve: LookUpAddresses | None = None
     """Resolves addresses to leads; None: none are resolved, and visitors keep the ids that they send."""
     identify_by: Sequence[str] = IDENTIFY_BY
+    has_shop: bool = False
+    """Whether /demo is there, an invented shop whose clicks are events: only in `leadstream demo`."""
     mask_for_viewers: bool = False
     """Whether people with the role viewer see names, e-mail addresses and phone numbers masked."""
     ip_truncation: IpTruncation = "none"

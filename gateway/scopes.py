@@ -59,6 +59,8 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
         NO_KEY: """
             GET /
             GET /leads/{lead_id:path}
+            GET /demo
+            GET /demo/{page}
             GET /docs
             GET /static/{name:path}
             GET /health

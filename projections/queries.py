@@ -34,6 +34,7 @@ from projections.tables import (
     band_changes,
     dead_letters,
     engagement_history,
+    hashed_key,
     identities,
     lead_row_key,
     lead_scores,
@@ -46,7 +47,8 @@ from projections.tables import (
 )
 from projections.tables import leads as lead_rows
 from projections.views import lead_features
-from schemas.topics import lead_key
+from schemas.topics import lead_key, visitor_key
+from scoring.features.identity import identity_id
 from scoring.features.profile_fields import PROFILING_CONSENT_FIELD
 
 
@@ -95,6 +97,12 @@ def identities_of(tenant: str, lead_id: str) -> Select[Any]:
         .where(identities.c.lead_key == lead_row_key(tenant, lead_id))
         .order_by(identities.c.attached_at.desc(), identities.c.identity)
     )
+
+
+def lead_of_visitor(tenant: str, visitor_id: str) -> Select[Any]:
+    """The lead that has the visitor's first person now."""
+    identity = identity_id(visitor_key(tenant, visitor_id), 0)
+    return select(identities.c.lead_id).where(identities.c.identity_key == hashed_key(identity))
 
 
 def engagements(tenant: str, lead_id: str, *, limit: int = 50, before: datetime | None = None) -> Select[Any]:

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
+from urllib.parse import quote
 from zlib import crc32
 
 import msgspec
 from fastapi import APIRouter, Query, Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from authoring.active_models import ActiveRules
 from gateway.answers import JsonAnswer, RequestProblem
@@ -34,10 +35,10 @@ from gateway.wait import LookUpOutcomes
 from projections import queries
 from projections.lead_lists import LeadFilters
 from projections.workflow_queries import executions_of_lead
-from schemas.envelope import Moment
+from schemas.envelope import ANONYMOUS_PREFIX, Moment
 from schemas.moment import millis, moment
 from schemas.topics import visitor_key
-from scoring.features.identity import key_of_identity
+from scoring.features.identity import is_anonymous, key_of_identity
 from scoring.features.signals import decimals_of
 from scoring.models.flags import split_flags
 from scoring.models.model import (
@@ -162,7 +163,12 @@ async def ledger(
     "/api/leads/{lead_id:path}",
     summary="A lead: profile, scores line by line, ledger, identities",
     responses=answer_docs(EXAMPLES["lead"], "The lead at the moment `as_of`.")
-    | {304: {"description": "The copy that `If-None-Match` names is still the same."}},
+    | {
+        304: {"description": "The copy that `If-None-Match` names is still the same."},
+        307: {
+            "description": "The id is that of an anonymous visitor (`anon:...`) who is this lead now: `Location`."
+        },
+    },
 )
 async def lead(
     request: Request,
@@ -180,7 +186,11 @@ async def lead(
     past = as_of is not None and at <= now
     until = at if past else None
     async with store.snapshot() as ask:
-        row = await _existing_lead(ask, tenant, lead_id)
+        rows = await ask(queries.lead(tenant, lead_id))
+        if not rows and (known_as := await _lead_of_visitor(ask, tenant, lead_id)) is not None:
+            query = f"?{request.url.query}" if request.url.query else ""
+            return RedirectResponse(f"/api/leads/{quote(known_as, safe='')}{query}")
+        row = found_lead(rows)
         executions = await ask(executions_of_lead(tenant, lead_id, limit=EXECUTIONS, until=until))
         tag = None if as_of is not None else _tag(row, executions)
         if tag is not None and request.headers.get("if-none-match") == tag:
@@ -300,6 +310,14 @@ def _revenue(amounts: Mapping[str, Any] | None) -> dict[str, Decimal] | None:
 
 async def _existing_lead(ask: StoreSnapshot, tenant: str, lead_id: str) -> Row:
     return found_lead(await ask(queries.lead(tenant, lead_id)))
+
+
+async def _lead_of_visitor(ask: StoreSnapshot, tenant: str, lead_id: str) -> str | None:
+    """Whom an anonymous visitor turned out to be; None: it is no visitor's id, or nobody knows."""
+    if not is_anonymous(lead_id):
+        return None
+    rows = await ask(queries.lead_of_visitor(tenant, lead_id.removeprefix(ANONYMOUS_PREFIX)))
+    return next((row["lead_id"] for row in rows if row["lead_id"] != lead_id), None)
 
 
 async def _scores(ask: StoreSnapshot, lead_keys: Sequence[int]) -> dict[int, dict[str, Row]]:

@@ -23,7 +23,7 @@
   const STYLE = [
     ":host{all:initial;position:fixed;z-index:2147483000;inset-block-end:16px;inset-inline-end:16px;color-scheme:light dark;--a:#0b5cad;--on:#fff;--b:#fff;--t:#1b1f24;--s:#eef1f5;--l:#7a828c}",
     ":host([data-side=start]){inset-inline-end:auto;inset-inline-start:16px}",
-    "*{box-sizing:border-box;font:16px/1.45 system-ui,sans-serif}",
+    "*{box-sizing:border-box;font:16px/1.45 system-ui,sans-serif,Noto Color Emoji}",
     "[hidden]{display:none!important}",
     "button{cursor:pointer;color:inherit;background:none;border:1px solid var(--l);border-radius:18px;padding:8px 14px;min-height:40px;text-align:start}",
     "button:hover{background:var(--s)}",

@@ -10,13 +10,14 @@ import random
 import socket
 import sys
 import webbrowser
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
 
 from psycopg.sql import SQL, Identifier
 
 from gateway.door.admission import RequestFacts, admit_event
-from gateway.ports import AppendRecords, LogUnavailable
+from gateway.ports import AppendRecords, LogUnavailable, Ports
 from leadstream.clock import utc_now
 from leadstream.console import Failure, print_status, progress_bar
 from leadstream.embedded_postgres import DATABASE_NAME, create_database, start_postgres
@@ -26,7 +27,7 @@ from leadstream.operations.store_access import settle_with_bar, store_of_system
 from leadstream.serving import open_listener, run_gateway
 from leadstream.settings import Settings
 from leadstream.simulation.simulate import live_events, simulated_events
-from leadstream.wiring import database_errors_explained, open_system, ports_open
+from leadstream.wiring import System, database_errors_explained, open_system, ports_open
 from projections.connection import connect_watched
 from schemas.decode import encode_source, key_of
 from schemas.record import Outgoing
@@ -61,7 +62,13 @@ def run_demo(settings: Settings, *, leads: int, browser: bool) -> None:
                 append_all(counted((archived(event, until) for event in events), report), store.append)
             settle_with_bar(store)
             append_live_events = _live_events(settings, leads, browser=browser)
-            run_gateway(settings, port, lambda: ports_open(system, settings), append_live_events)
+            run_gateway(settings, port, lambda: _ports_with_shop(system, settings), append_live_events)
+
+
+@asynccontextmanager
+async def _ports_with_shop(system: System, settings: Settings) -> AsyncIterator[Ports]:
+    async with ports_open(system, settings) as ports:
+        yield replace(ports, has_shop=True)
 
 
 @contextmanager
@@ -96,9 +103,11 @@ def _live_events(
     settings: Settings, leads: int, *, browser: bool
 ) -> Callable[[AppendRecords], Awaitable[None]]:
     async def append_live_events(append: AppendRecords) -> None:
-        print_status(f"Open {settings.address} to watch scores move. Ctrl-C stops the demo.")
+        shop = f"{settings.address}/demo"
+        print_status(f"Open {shop} and click: you are scored as you watch. Ctrl-C stops the demo.")
+        print_status(f"The call list of the company is at {settings.address}")
         if browser and _has_screen():
-            await asyncio.to_thread(webbrowser.open, settings.address)
+            await asyncio.to_thread(webbrowser.open, shop)
         chance = random.Random(DEMO_SEED)
         for event in live_events(DEMO_SEED, leads, utc_now):
             now = utc_now()

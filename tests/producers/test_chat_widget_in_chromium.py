@@ -170,7 +170,7 @@ def test_a_chat_from_greeting_to_demo_scores_as_the_table_says(server, site, tab
     enter(tab, "[name=name]", "Ada")
     press_button(tab, "Send")
     until(lambda: not tab.run(f"{CHAT}.querySelector('.bad').hidden"), "a way to reach Ada is missing")
-    enter(tab, "[name=email]", "ada@example.com")
+    enter(tab, "[name=email]", "ada@acme.example")
     press_button(tab, "Send")
     press_button(tab, "Book a free demo")
     until(lambda: len(lines(tab, "bot")) == 9, "thanks, twice")
@@ -189,7 +189,9 @@ def test_a_chat_from_greeting_to_demo_scores_as_the_table_says(server, site, tab
     # (Dubai Marina; Billing, QR Payments) 10.
     until(lambda: score().get("lead_score") == 100, f"100 points, not {score()}")
     summary = server.client.get(f"/api/lead/summary/{visitor}").json()
-    assert "ada@example.com" in json.dumps(summary)
+    assert "ada@acme.example" in json.dumps(summary)
+    [known] = server.client.get("/api/leads", params={"q": "ada@acme.example"}).json()["leads"]
+    assert (known["name"], known["identified"]) == ("Ada", True), "she is on the call list"
 
 
 def test_it_is_closed_by_escape_and_the_focus_returns(site, tab):

@@ -25,6 +25,9 @@ export function withQuery(changes: Record<string, string | null>): string {
 
 export const leadAddress = (leadId: string): string => `/leads/${encodeURIComponent(leadId)}`;
 
+/** The demo's shop, which tracks its visitors. */
+export const isShop = (pathname: string): boolean => /^\/demo(\/|$)/.test(pathname);
+
 /** Addresses of older versions: the panel of a lead, and the list of visitors. */
 export function replaceOldAddress(): void {
   const lead = location.hash.match(/^#lead=(.+)$/)?.[1];
@@ -38,7 +41,9 @@ document.addEventListener("click", (event) => {
   const link = event.target instanceof Element ? event.target.closest("a") : null;
   const isPlain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;
   if (!link || !isPlain || event.defaultPrevented || link.target || link.origin !== location.origin) return;
-  if (link.hash || !(link.pathname === "/" || link.pathname.startsWith("/leads/"))) return;
+  if (link.hash || !(link.pathname === "/" || link.pathname.startsWith("/leads/") || isShop(link.pathname))) return;
+  // Between the shop and our pages the browser loads, so that the shop's scripts see the shop alone.
+  if (isShop(link.pathname) !== isShop(location.pathname)) return;
   event.preventDefault();
   navigate(link.pathname + link.search);
 });

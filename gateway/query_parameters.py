@@ -20,6 +20,10 @@ from gateway.unknown_names import LONGEST_NAME_SHOWN, unknown_name
 ANY_QUERY: Mapping[str, str] = {
     "/": "a page: links to it have utm tags and click ids",
     "/leads/{lead_id:path}": "a page: its own state is in its address",
+    "/models": "a page: its own state is in its address",
+    "/models/{name:path}": "a page: its own state is in its address",
+    "/admin": "a page: it leads to the models",
+    "/admin/{path:path}": "a page: it leads to the rules",
     "/docs": "a page: links to it have utm tags and click ids",
     "/static/{name:path}": "a file of a page: a cache-buster may follow it (?v=2)",
     "/track.js": "a file of other people's pages: they add cache-busters (?v=2)",

@@ -69,7 +69,7 @@ def pooled_outcomes(several: Sequence[RuleOutcomes]) -> RuleOutcomes:
 
 def evidence_figures(outcomes: RuleOutcomes) -> list[dict[str, Any]]:
     """For each rule both rates with Wilson's intervals (95%), how many times as often leads with its points converted,
-    a verdict (earns, costs, no_difference, too_few), and points that the outcomes suggest; null where nobody can say.
+    a verdict (earns, costs, no_difference, too_few), and points that the outcomes suggest; null without a clear difference.
     """
     weights = [_weight_of_evidence(outcomes, rule) for rule in outcomes.rules]
     strongest = max((abs(each) for each in weights if each is not None), default=0.0)
@@ -122,13 +122,11 @@ def _verdict(outcomes: RuleOutcomes, rule: RuleCounts) -> str:
 
 def _weight_of_evidence(outcomes: RuleOutcomes, rule: RuleCounts) -> float | None:
     """The log of the odds of converting with the rule's points against those without, as credit scorecards weigh
-    characteristics (I. J. Good, Probability and the Weighing of Evidence, 1950). None: too few leads.
+    characteristics (I. J. Good, Probability and the Weighing of Evidence, 1950). None: no clear difference.
     """
-    if not _is_enough(outcomes, rule):
+    if _verdict(outcomes, rule) not in {"earns", "costs"}:
         return None
     average = outcomes.converted / outcomes.leads
-    if average == 1:
-        return 0.0
     others, converted_of_others = outcomes.leads - rule.leads, outcomes.converted - rule.converted
     with_rule = (rule.converted + PRIOR_LEADS * average) / (rule.leads + PRIOR_LEADS)
     without = (converted_of_others + PRIOR_LEADS * average) / (others + PRIOR_LEADS)

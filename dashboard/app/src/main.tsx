@@ -8,6 +8,7 @@ import { path, replaceOldAddress } from "./route";
 import { chooseLanguage, language, LANGUAGES, text } from "./text";
 
 const LeadPage = later(() => import("./lead/LeadPage"));
+const ModelsPage = later(() => import("./models/ModelsPage"));
 const LEAD = /^\/leads\/(.+)$/;
 
 function App() {
@@ -17,6 +18,7 @@ function App() {
       <h1><a href="/"><img src="/static/icon.svg" alt="" width="26" height="26" />Leadstream</a></h1>
       <nav class="pages" aria-label="Leadstream">
         <a href="/" aria-current={path.value === "/" ? "page" : undefined}>{text("callList")}</a>
+        <a href="/models" aria-current={path.value.startsWith("/models") ? "page" : undefined}>{text("models")}</a>
         <a href="/docs">{text("apiPage")}</a>
       </nav>
       <p class={`live ${isLocked.value ? "off" : liveState.value}`} role="status"><span class="dot" aria-hidden="true" />{text(isLocked.value ? "locked" : liveState.value)}</p>
@@ -31,6 +33,7 @@ function App() {
 }
 
 function Shown() {
+  if (path.value === "/models" || path.value.startsWith("/models/")) return <ModelsPage />;
   const lead = path.value.match(LEAD)?.[1];
   if (lead === undefined) return <CallList />;
   const id = decoded(lead);

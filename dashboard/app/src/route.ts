@@ -25,11 +25,13 @@ export function withQuery(changes: Record<string, string | null>): string {
 
 export const leadAddress = (leadId: string): string => `/leads/${encodeURIComponent(leadId)}`;
 
-/** Addresses of older versions: the panel of a lead, and the list of visitors. */
+/** Addresses of older versions: the panel of a lead, the list of visitors; and those of requirement 4's admin panel. */
 export function replaceOldAddress(): void {
   const lead = location.hash.match(/^#lead=(.+)$/)?.[1];
   if (lead) navigate(`/leads/${lead}`, true);
   else if (location.hash === "#visitors") navigate("/?anonymous=true&model=web_session", true);
+  else if (/^\/admin\/lead_qualification(\/|$)/.test(location.pathname)) navigate(`/models/rules${location.search}`, true);
+  else if (/^\/admin(\/|$)/.test(location.pathname)) navigate(`/models${location.search}`, true);
 }
 
 addEventListener("popstate", () => { address.value = location.pathname + location.search; });
@@ -38,7 +40,7 @@ document.addEventListener("click", (event) => {
   const link = event.target instanceof Element ? event.target.closest("a") : null;
   const isPlain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;
   if (!link || !isPlain || event.defaultPrevented || link.target || link.origin !== location.origin) return;
-  if (link.hash || !(link.pathname === "/" || link.pathname.startsWith("/leads/"))) return;
+  if (link.hash || !(link.pathname === "/" || /^\/(leads|models)(\/|$)/.test(link.pathname))) return;
   event.preventDefault();
   navigate(link.pathname + link.search);
 });

@@ -12,15 +12,24 @@ from tests.producers.chromium import Tab, chromium, until
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
-READ_TOKEN = "a-token-that-only-reads"
-SETTINGS = {"LEADSTREAM_API_TOKENS": f"default:read+write:{TOKEN},default:read:{READ_TOKEN}"}
+SETTINGS = {"LEADSTREAM_API_TOKENS": f"default:admin:{TOKEN}"}
+PASSWORD = "a long and quiet sentence 7"
 PEOPLE = {"ada": {"title": "Sales director", "name": "Ada"}, "bob": {"industry": "SaaS", "name": "Bob"}}
 """By the built-in rules: 15 for the title and 10 for a new lead; 20 for the industry and 10."""
 TEXT = "document.querySelector('.editor')?.shadowRoot"
 
 
-def signed_in(tab: Tab, token: str = TOKEN) -> None:
-    tab.before_pages(f"sessionStorage.setItem('token', '{token}')")
+def signed_in(tab: Tab) -> None:
+    tab.before_pages(f"sessionStorage.setItem('token', '{TOKEN}')")
+
+
+def sign_in(tab: Tab, address: str, role: str) -> None:
+    """As a person does, by password."""
+    tab.go(f"{address}/sign-in")
+    type_into(tab, "[name=email]", f"{role}@acme.example")
+    type_into(tab, "[name=password]", PASSWORD)
+    tab.run("document.querySelector('form').requestSubmit()")
+    until(lambda: tab.run("location.pathname") == "/", "signed in")
 
 
 def type_into(tab: Tab, selector: str, text: str) -> None:
@@ -59,6 +68,18 @@ def test_a_marketer_changes_a_rule_sees_who_moves_publishes_and_the_list_moves(t
         )
         assert sent.status_code == 200, sent.text
 
+        for role in ("marketer", "viewer"):
+            person = {
+                "email": f"{role}@acme.example",
+                "name": f"A {role}",
+                "role": role,
+                "password": PASSWORD,
+            }
+            entered = server.client.post(
+                "/api/users", json=person, headers={"Authorization": f"Bearer {TOKEN}"}
+            )
+            assert entered.status_code == 201, entered.text
+
         with walk(browser, address, "call list before") as tab:
             signed_in(tab)
             tab.go(f"{address}/?model=rules")
@@ -86,7 +107,7 @@ def test_a_marketer_changes_a_rule_sees_who_moves_publishes_and_the_list_moves(t
             ]
 
         with walk(browser, address, "a rule is changed") as tab:
-            signed_in(tab)
+            sign_in(tab, address, "marketer")
             tab.go(f"{address}/models/rules?lead=ada")
             until(lambda: tab.run("!!document.querySelector('.rule')"), "the rules")
             until(lambda: tab.run(f"!!{TEXT}?.querySelector('.cm-line')"), "the text")
@@ -144,6 +165,8 @@ def test_a_marketer_changes_a_rule_sees_who_moves_publishes_and_the_list_moves(t
             until(lambda: shown(tab, ".difference ins"), "the difference by rules")
             assert (shown(tab, ".difference del"), shown(tab, ".difference ins")) == (["15"], ["40"])
             says(tab, ".versions", "directors buy")
+            says(tab, ".versions", "A marketer")
+            assert tab.run("document.documentElement.scrollWidth") <= 390, "nothing is wider than the phone"
             assert tab.run("document.documentElement.dir") == "rtl"
 
         with walk(browser, address, "rolled back") as tab:
@@ -179,7 +202,7 @@ def test_a_marketer_changes_a_rule_sees_who_moves_publishes_and_the_list_moves(t
             says(tab, ".facts", "rules challenger, version 1")
 
         with walk(browser, address, "who may only read") as tab:
-            signed_in(tab, READ_TOKEN)
+            sign_in(tab, address, "viewer")
             tab.go(f"{address}/models/rules?rule=1&lang=en")
             says(tab, ".publish", "needs the role marketer")
             type_into(tab, "#rule-1-points", "30")

@@ -50,7 +50,11 @@ async function answered<T>(path: string, request: RequestInit, stop?: AbortSigna
   throw new Refused(response.status, answer?.error?.reason ?? `the server answered ${response.status}`, answer?.error?.field);
 }
 
+/** What the caller may do: read, write, author ... */
+export const scopes = signal<readonly string[]>([]);
+
 export async function readPerson(): Promise<void> {
-  const answer = await read<{ session: { person: Person | null } }>("/api/session").catch(() => null);
-  person.value = answer?.session?.person ?? null;
+  const answer = await read<{ person: Person | null; scopes: string[] }>("/api/session").catch(() => null);
+  person.value = answer?.person ?? null;
+  scopes.value = answer?.scopes ?? [];
 }

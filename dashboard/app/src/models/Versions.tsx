@@ -40,6 +40,7 @@ export function Versions() {
     <section class="part" aria-labelledby="versions">
       <h3 id="versions">{text("versions")}</h3>
       {failure.value && <p class="wrong" role="alert">{failure.value}</p>}
+      <p class="soft">{text("compareHint")}</p>
       <div class="wide"><table class="versions">
         <thead><tr><th scope="col">{text("compareFrom")}</th><th scope="col">{text("compareTo")}</th><th scope="col">{text("version")}</th><th scope="col">{text("when")}</th><th scope="col">{text("byWhom")}</th><th scope="col">{text("reason")}</th><th scope="col"><span class="unseen">{text("rollBack")}</span></th></tr></thead>
         <tbody>{versions.value.map((each) => (

@@ -1,7 +1,7 @@
 // The model that is being edited: one text, which the form and the editor both change, and what the server says of it.
 
 import { batch, computed, signal } from "@preact/signals";
-import { person, read, Refused, send } from "../api";
+import { person, read, readPerson, Refused, scopes, send } from "../api";
 import { readSteps, type Progress } from "./steps";
 
 export type Version = { model: string; version: number; shared: boolean; retired: boolean; about: string | null; since: string | null; by: string | null; note: string | null };
@@ -37,7 +37,6 @@ export const loadProblem = signal<string | null>(null);
 /** The line of the cursor in the text, and where it is to go. */
 export const cursorLine = signal(0);
 export const goTo = signal<{ line: number } | null>(null);
-export const scopes = signal<readonly string[]>([]);
 
 export const mayPublish = computed(() => scopes.value.includes("author") || scopes.value.includes("admin"));
 export const isChanged = computed(() => published.value !== null && text.value !== (published.value.text ?? ""));
@@ -53,11 +52,8 @@ const storageKey = (): string => `text of ${modelName.value}`;
 export async function openModel(name: string, draft: string | null, stop: AbortSignal): Promise<void> {
   batch(() => { modelName.value = name; published.value = null; checked.value = null; text.value = ""; loadProblem.value = null; whatIf.value = null; });
   try {
-    const [session, model] = await Promise.all([
-      read<{ session: { scopes: string[] } } & { scopes?: string[] }>("/api/session", stop),
-      read<Model>(apiPath(), stop),
-    ]);
-    scopes.value = session.scopes ?? session.session?.scopes ?? [];
+    // Who is signed in: a change needs the token of the session.
+    const [model] = await Promise.all([read<Model>(apiPath(), stop), readPerson()]);
     const kept = JSON.parse(sessionStorage.getItem(storageKey()) ?? "null") as { version: number; text: string } | null;
     const drafted = draft ? (await read<{ text: string }>(apiPath(`/drafts/${draft}`), stop)).text : null;
     batch(() => {

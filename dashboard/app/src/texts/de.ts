@@ -239,6 +239,7 @@ export const de: Texts = {
   openInEditor: "Im Editor öffnen",
   listByChallenger: "Anrufliste nach dem Herausforderer",
   contest: "Der Wettkampf",
+  compareHint: "Wählen Sie zwei Versionen und sehen Sie, was die neuere geändert hat.",
   operator_equals: "ist gleich",
   operator_not_equals: "ist nicht gleich",
   operator_in_list: "ist eines von",

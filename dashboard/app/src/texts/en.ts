@@ -239,6 +239,7 @@ export const en = {
   openInEditor: "Open it in the editor",
   listByChallenger: "Call list by the challenger",
   contest: "The contest",
+  compareHint: "Choose two versions, and see what the newer one changed.",
   operator_equals: "equals",
   operator_not_equals: "does not equal",
   operator_in_list: "is one of",

@@ -239,6 +239,7 @@ export const es: Texts = {
   openInEditor: "Abrir en el editor",
   listByChallenger: "Lista según el aspirante",
   contest: "La contienda",
+  compareHint: "Elija dos versiones y vea qué cambió la más nueva.",
   operator_equals: "es igual a",
   operator_not_equals: "no es igual a",
   operator_in_list: "es uno de",

@@ -239,6 +239,7 @@ export const fa: Texts = {
   openInEditor: "باز کردن در ویرایشگر",
   listByChallenger: "فهرست تماس بر پایهٔ رقیب",
   contest: "رقابت",
+  compareHint: "دو نسخه را انتخاب کنید تا ببینید نسخهٔ تازه‌تر چه چیزی را تغییر داده است.",
   operator_equals: "برابر است با",
   operator_not_equals: "برابر نیست با",
   operator_in_list: "یکی است از",

@@ -49,6 +49,10 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/")
 @router.get("/leads/{lead_id:path}")
+@router.get("/models")
+@router.get("/models/{name:path}")
+@router.get("/admin")
+@router.get("/admin/{path:path}")
 def built_page(request: Request) -> Response:
     """The page of every address that `dashboard/app/src/main.tsx` shows."""
     if BUILT_PAGE not in _CONTENT_BY_NAME:

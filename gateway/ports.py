@@ -117,6 +117,32 @@ def no_preview(_tenant: str, _text: str, _days: int) -> Iterator[StepsDone | Map
     raise RequestProblem(503, "this gateway cannot preview workflows")
 
 
+class BacktestRequest(NamedTuple):
+    """What is None is chosen to fit the archive."""
+
+    tenant: str
+    model: str
+    text: str | None
+    """Of a draft; None: the active model."""
+    against: Sequence[str]
+    """Active models for the same leads."""
+    conversion: str | None
+    every_days: int | None
+    horizon_days: int | None
+    capacity: int | None
+    anonymous: bool
+
+
+RunBacktest = Callable[[BacktestRequest], Iterator[StepsDone | Mapping[str, object]]]
+"""How far it is, again and again, and at the end how well the models would have ranked leads. Steps as those of `RunWhatIf`.
+Raises ModelError and Problem.
+"""
+
+
+def no_backtest(_request: BacktestRequest) -> Iterator[StepsDone | Mapping[str, object]]:
+    raise RequestProblem(503, "this gateway cannot replay events")
+
+
 SendTrial = Callable[[Message], Awaitable[Sequence[ChannelResult]]]
 """Sends a message at once, and returns by channel what became of it."""
 
@@ -179,6 +205,7 @@ class Ports:
     shards: ReadShards = built_in_shards
     """How far scoring has come with what was published."""
     what_if: RunWhatIf = no_what_if
+    backtest: RunBacktest = no_backtest
     fire_preview: RunWhatIf = no_what_if
     """Which workflows a publication with `fire` would set off."""
     fire_on_publication: RunWhatIf = no_what_if

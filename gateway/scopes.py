@@ -61,6 +61,10 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             GET /leads/{lead_id:path}
             GET /demo
             GET /demo/{page}
+            GET /models
+            GET /models/{name:path}
+            GET /admin
+            GET /admin/{path:path}
             GET /docs
             GET /static/{name:path}
             GET /health
@@ -161,6 +165,9 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             GET /api/models/{name}/versions
             POST /api/models/{name}/what-if
             POST /api/models/{name}/preview
+            POST /api/models/{name}/check
+            POST /api/models/{name}/test
+            POST /api/models/{name}/backtest
             GET /api/tenants/{tenant}/leads
             GET /v1/telegram/{bot}/files/{file_id}
             GET /api/lead-qualification/workflows/statistics

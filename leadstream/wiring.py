@@ -29,6 +29,7 @@ from leadstream.console import Failure
 from leadstream.contacts import with_address_lookup
 from leadstream.delivery_configuration import delivery_configuration, trial_port
 from leadstream.embedded_postgres import PostgresUnavailable, start_postgres, stop_postgres
+from leadstream.evaluation.backtest_port import backtest_port
 from leadstream.evaluation.fire_preview import MOST_LEADS_BEFORE_PUBLISHING, fire_preview_port
 from leadstream.evaluation.what_if import what_if_port
 from leadstream.evaluation.workflow_preview import preview_port
@@ -370,6 +371,7 @@ def make_ports(
         consent_required_since=consent_port(database_url),
         shards=shards_port(database_url),
         what_if=what_if_port(database_url, now_ms),
+        backtest=backtest_port(database_url),
         fire_preview=fire_preview_port(database_url, now_ms),
         fire_on_publication=fire_preview_port(database_url, now_ms, most_leads=MOST_LEADS_BEFORE_PUBLISHING),
         preview_workflows=preview_port(database_url, now_ms),

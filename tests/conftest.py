@@ -69,6 +69,7 @@ SLOWEST_FIRST = [
     "kafka/test_erasing_on_kafka.py",
     "leadstream/test_erasing.py",
     "dashboard/test_pages_in_chromium.py",
+    "dashboard/test_models_in_chromium.py",
     "kafka/test_kafka_projection.py",
     "system/test_late_ends.py",
     "kafka/test_kafka_retention.py",

@@ -16,7 +16,7 @@ from msgspec import UNSET, DecodeError, Meta, Struct, UnsetType, ValidationError
 from starlette.responses import Response
 
 from authoring.published_texts import WORKFLOWS
-from authoring.revisions import Publication, unknown_model_problem, version_diff
+from authoring.revisions import Publication, text_of_version, unknown_model_problem, version_diff
 from authoring.sweep_progress import SweepProgress
 from gateway.access import READ_SCOPE, Caller
 from gateway.answers import JsonAnswer, RequestProblem
@@ -29,6 +29,7 @@ from schemas.control import EVERY_TENANT, LongText
 from schemas.control import PublicationVersion as Number
 from schemas.envelope import MAX_INTEGER, Moment
 from schemas.topics import lead_key
+from scoring.editing.model_check import changes_between
 from scoring.models.model import ModelError, all_models, optional_models
 
 T = TypeVar("T")
@@ -164,7 +165,9 @@ async def retire(
     summary="Every version, newest first; or what changed",
     responses=answer_docs(
         EXAMPLES["versions"],
-        "Versions, at most `limit` from `offset` on; with diff, what one changed in another (`diff`: unified).",
+        "Versions, at most `limit` from `offset` on; with diff, what one changed in another (`diff`: unified; `changes`: "
+        "by rules).",
+        others={"diff": EXAMPLES["diff"]},
     ),
 )
 async def versions(
@@ -192,8 +195,27 @@ async def versions(
             }
         )
     old, new = compared
+    texts = [text_of_version(history, name, version) for version in compared]
     diff = await asyncio.to_thread(version_diff, history, name, old, new)
-    return JsonAnswer({**named_text(name), "from": old, "to": new, "diff": diff})
+    changes = await asyncio.to_thread(changes_between, *texts)
+    return JsonAnswer(
+        {
+            **named_text(name),
+            "from": old,
+            "to": new,
+            "diff": diff,
+            "changes": [
+                {
+                    **each._asdict(),
+                    "fields": [
+                        {"field": field, "before": before, "after": after}
+                        for field, before, after in each.fields
+                    ],
+                }
+                for each in changes
+            ],
+        }
+    )
 
 
 @router.get(

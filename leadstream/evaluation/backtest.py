@@ -20,6 +20,7 @@ from schemas.moment import moment
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
 from scoring.evaluation.ranking import Ranking, pooled_ranking, rank_leads, ranking_figures
+from scoring.evaluation.rule_evidence import RuleOutcomes, count_outcomes, evidence_figures, pooled_outcomes
 from scoring.features.identity import is_anonymous
 from scoring.models.model import Model, score_lead
 from scoring.models.points import MicroPoints
@@ -48,11 +49,12 @@ class Contender(NamedTuple):
 
 
 class RankedCutoff(NamedTuple):
-    """A moment, the end of its horizon, and each contender's ranking."""
+    """A moment, the end of its horizon, each contender's ranking, and the outcomes by rule of the first contender."""
 
     at: int
     end: int
     rankings: dict[str, Ranking]
+    outcomes: RuleOutcomes = RuleOutcomes(())
 
 
 def backtest(
@@ -86,6 +88,8 @@ class _OpenCutoff:
         """Identity -> its lead's index in the lists below."""
         self.scores: list[list[MicroPoints]] = [[] for _ in range(contenders)]
         self.converted = bytearray()
+        self.awarded: list[int] = []
+        """By lead: the rules of the first contender that gave it points, as bits."""
 
 
 class BacktestRun:
@@ -102,6 +106,12 @@ class BacktestRun:
         """Equal model sets share one replay."""
         replay_indexes = {_contents_key(model_set): index for index, model_set in enumerate(distinct_sets)}
         self._replay_indexes = [replay_indexes[_contents_key(model_set)] for model_set in model_sets]
+        self._rules = [
+            (index, label)
+            for index, label in enumerate(contenders[0].model.line_labels)
+            if label.kind == "points"
+        ]
+        """The first contender's, with their entries in a vector."""
         finder = plan.conversion.finder()
         self._finder = finder
         self._replays = [
@@ -192,6 +202,11 @@ class BacktestRun:
                     contender.model, subject_of(leads[index]), at, settings.zone, settings.idle_ms
                 )
                 scores.append(concluded.total)
+                if scores is cut.scores[0]:
+                    vector = concluded.vector
+                    cut.awarded.append(
+                        sum(1 << n for n, (entry, _) in enumerate(self._rules) if vector[entry])
+                    )
         return cut
 
     def _close(self, cut: _OpenCutoff) -> RankedCutoff:
@@ -205,7 +220,9 @@ class BacktestRun:
             )
             for contender, scores in zip(self._contenders, cut.scores, strict=True)
         }
-        return RankedCutoff(cut.at, cut.end, rankings)
+        names = [(label.group, label.rule) for _, label in self._rules]
+        outcomes = count_outcomes(names, zip(cut.awarded, map(bool, cut.converted), strict=True))
+        return RankedCutoff(cut.at, cut.end, rankings, outcomes)
 
 
 def _contents_key(model_set: ModelSet) -> tuple[Any, ...]:
@@ -223,8 +240,8 @@ def _contents_key(model_set: ModelSet) -> tuple[Any, ...]:
 
 
 def backtest_result(cutoffs: Sequence[RankedCutoff]) -> dict[str, Any]:
-    """The report in plain values: per contender, each cutoff and all of them pooled; and how many more
-    conversions the first contender chose than each other one.
+    """The report in plain values: per contender, each cutoff and all of them pooled; how many more conversions
+    the first contender chose than each other one; and what the outcomes tell of its rules.
     """
     names = list(cutoffs[0].rankings) if cutoffs else []
     whole = {name: pooled_ranking([cutoff.rankings[name] for cutoff in cutoffs]) for name in names}
@@ -241,4 +258,5 @@ def backtest_result(cutoffs: Sequence[RankedCutoff]) -> dict[str, Any]:
         "more_converted_than": {
             name: float(whole[names[0]].hits - ranking.hits) for name, ranking in list(whole.items())[1:]
         },
+        "rules": evidence_figures(pooled_outcomes([cutoff.outcomes for cutoff in cutoffs])),
     }

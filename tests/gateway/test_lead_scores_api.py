@@ -417,6 +417,46 @@ action  = { type = "create_task", title = "Call" }
 """
 
 
+async def test_an_editor_is_told_what_is_wrong_what_an_edit_makes_and_what_a_lead_would_get(database_url):
+    edit = {"action": "change", "id": 1, "fields": {"points": 50}}
+    async with serving(database_url) as http:
+        profile = {"name": "John Doe", "title": "Sales director", "industry": "SaaS"}
+        await record(http, {"type": "profile_updated", "fields": profile})
+        await scored(http, "123", 45)
+        checked = (await http.post("/api/models/rules/check", json={"text": MODEL, "edit": edit})).json()
+        wrong = (await http.post("/api/models/rules/check", json={"text": "model = 5"})).json()
+        refused = await http.post(
+            "/api/models/rules/check",
+            json={"text": MODEL, "edit": {**edit, "fields": {"operator": "like"}}},
+        )
+        unreadable = await http.post("/api/models/rules/check", json={"text": "model =", "edit": edit})
+        tested = (
+            await http.post("/api/models/rules/test", json={"text": checked["text"], "lead_id": 123})
+        ).json()
+        nobody = await http.post("/api/models/rules/test", json={"text": MODEL, "lead_id": "nobody"})
+        await http.post("/api/models/rules/publish", json={"text": checked["text"], "note": "a try"})
+        difference = (await http.get("/api/models/rules/versions?diff=2..3")).json()
+    assert checked["problem"] is None
+    assert [each["points"] for each in checked["rules"] if each["id"] == 1] == [50]
+    before, after = MODEL.split("\n"), checked["text"].split("\n")
+    # The criteria that the bands make get their numbers with the first edit.
+    assert [line.partition(" = ")[0] for line in before if line not in after] == [
+        "highest_criterion_id",
+        "rules",
+    ]
+    [line] = [each["line"] for each in checked["rules"] if each["id"] == 1]
+    assert after[line - 1] == before[9].replace("points = 15", "points = 50")
+    assert (wrong["problem"]["line"], wrong["rules"]) == (1, [])
+    assert (refused.status_code, refused.json()["error"]["field"]) == (422, "operator")
+    assert (unreadable.status_code, unreadable.json()["error"]["field"]) == (409, "text")
+    assert (tested["active"]["total"], tested["draft"]["total"]) == (45, 80)
+    director = [each["points"] for each in tested["draft"]["lines"] if each["rule"] == "Director"]
+    assert director == [50]
+    assert (nobody.status_code, nobody.json()["error"]["field"]) == (404, "lead_id")
+    points = {"field": "points", "before": "15", "after": "50"}
+    assert [(each["name"], each["fields"]) for each in difference["changes"]] == [("Director", [points])]
+
+
 async def test_a_publication_shows_before_and_after_what_it_sets_off(database_url):
     async with serving(database_url) as http:
         published = await http.post("/api/workflows/publish", json={"text": WORKFLOW})

@@ -17,6 +17,7 @@ from gateway.app import create_app
 from gateway.ports import Ports
 from leadstream.clock import now_ms
 from leadstream.embedded_postgres import create_database
+from leadstream.evaluation.backtest_port import backtest_port
 from leadstream.evaluation.recorded_events import recorded_events
 from leadstream.evaluation.what_if import what_if, what_if_port
 from leadstream.operations import recalculation
@@ -203,6 +204,67 @@ def test_a_backtest_of_two_models_on_the_store(store, tmp_path):
     assert "shorter --every or --horizon" in command("backtest", "temperature", "--horizon", "90d", code=1)
     assert "is not a conversion" in command("backtest", "temperature", "--conversion", "luck", code=1)
     assert "12h, 30d or 4w" in command("backtest", "temperature", "--every", "soon", code=2)
+
+
+def test_over_the_api_a_backtest_says_the_same_and_what_became_of_the_leads_of_each_rule(store):
+    _, url = store
+
+    async def append(_records):
+        raise AssertionError("a backtest writes nothing")
+
+    access = read_access(tokens=["default:read:secret-token"])
+    ports = Ports(append=append, database_url=url, access=access, backtest=backtest_port(url))
+    wishes = {
+        "text": COUNTING,
+        "against": ["temperature"],
+        "every_days": 40,
+        "horizon_days": 20,
+        "capacity": 4,
+    }
+
+    async def asked():
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(create_app(ports)),
+            base_url="http://127.0.0.1",
+            headers={"Authorization": "Bearer secret-token"},
+        ) as client:
+            path = "/api/models/quarter/backtest"
+            return [
+                await client.post(path, json=wishes),
+                await client.post(path, json=wishes, headers={"Accept": "application/x-ndjson"}),
+                await client.post(path, json={**wishes, "conversion": "luck"}),
+                await client.post(path, json={**wishes, "against": ["nothing"]}),
+                await client.post(path, json={**wishes, "text": "model = 5"}),
+                await client.post("/api/models/quarter/backtest", json={}),
+            ]
+
+    whole, streamed, luck, nothing, wrong, not_active = anyio.run(asked)
+    result = whole.json()
+    by_name = {each["model"]: each for each in result["models"]}
+    # The same leads, conversions and choices as on the command line, above.
+    assert (by_name["draft"]["leads"], by_name["draft"]["converted"], result["cutoffs"]) == (LEADS, 4, 1)
+    assert by_name["draft"]["capacity"]["converted"] == 2
+    assert by_name["temperature"]["capacity"]["converted"] == pytest.approx(4 * 3 / 7)
+    assert result["more_converted_than"] == [{"model": "temperature", "leads": pytest.approx(2 - 12 / 7)}]
+    # Lead n has n // 2 visits from the north: ten leads have some, and all four buyers are among them.
+    [north] = result["rules"]
+    assert (north["rule"], north["leads"], north["converted"], north["other_leads"], north["other_rate"]) == (
+        "North",
+        10,
+        4,
+        2,
+        0,
+    )
+    assert (north["verdict"], north["suggested_points"]) == ("too_few", None)
+    *progress, last = map(json.loads, streamed.text.splitlines())
+    assert last == result
+    assert progress[0]["done"] == 0
+    assert progress[0]["of"] == sum(1 for _ in events())
+    assert (luck.status_code, luck.json()["error"]["field"]) == (422, "conversion")
+    assert "--" not in luck.json()["error"]["reason"], "fields are named, not options"
+    assert (nothing.status_code, nothing.json()["error"]["field"]) == (404, "against")
+    assert (wrong.status_code, wrong.json()["error"]["field"]) == (422, "text")
+    assert not_active.status_code == 404
 
 
 def test_the_archive_comes_in_the_order_of_its_recording_also_when_sorted_on_disk(store):

@@ -4,11 +4,11 @@ import { isLocked, person, readPerson, useToken } from "./api";
 import { later } from "./later";
 import { CallList } from "./leads/CallList";
 import { liveState, runLive } from "./live";
-import { isShop, path, replaceOldAddress } from "./route";
+import { PAGES } from "./pages";
+import { isUnder, path, replaceOldAddress } from "./route";
 import { chooseLanguage, language, LANGUAGES, text } from "./text";
 
 const LeadPage = later(() => import("./lead/LeadPage"));
-const DemoPage = later(() => import("./demo/DemoPage"));
 const LEAD = /^\/leads\/(.+)$/;
 
 function App() {
@@ -17,8 +17,9 @@ function App() {
     <header class="bar">
       <h1><a href="/"><img src="/static/icon.svg" alt="" width="26" height="26" />Leadstream</a></h1>
       <nav class="pages" aria-label="Leadstream">
-        <a href="/" aria-current={path.value === "/" ? "page" : undefined}>{text("callList")}</a>
-        {isShop(path.value) && <a href="/demo" aria-current="page">{text("demo")}</a>}
+        {PAGES.filter((each) => each.isListed()).map(({ root, title }) => (
+          <a key={root} href={root} aria-current={isUnder(root, path.value) ? "page" : undefined}>{text(title)}</a>
+        ))}
         <a href="/docs">{text("apiPage")}</a>
       </nav>
       <p class={`live ${isLocked.value ? "off" : liveState.value}`} role="status"><span class="dot" aria-hidden="true" />{text(isLocked.value ? "locked" : liveState.value)}</p>
@@ -33,11 +34,13 @@ function App() {
 }
 
 function Shown() {
-  if (isShop(path.value)) return <DemoPage />;
   const lead = path.value.match(LEAD)?.[1];
-  if (lead === undefined) return <CallList />;
-  const id = decoded(lead);
-  return <LeadPage key={id} leadId={id} />;
+  if (lead !== undefined) {
+    const id = decoded(lead);
+    return <LeadPage key={id} leadId={id} />;
+  }
+  const { Page } = PAGES.findLast((each) => isUnder(each.root, path.value)) ?? { Page: CallList };
+  return <Page />;
 }
 
 function decoded(part: string): string {

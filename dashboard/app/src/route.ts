@@ -25,14 +25,22 @@ export function withQuery(changes: Record<string, string | null>): string {
 
 export const leadAddress = (leadId: string): string => `/leads/${encodeURIComponent(leadId)}`;
 
-/** The demo's shop, which tracks its visitors. */
-export const isShop = (pathname: string): boolean => /^\/demo(\/|$)/.test(pathname);
+/** Whether a page has this address: its own, or one below it. */
+export const isUnder = (root: string, pathname: string): boolean => pathname === root || (root !== "/" && pathname.startsWith(`${root}/`));
 
-/** Addresses of older versions: the panel of a lead, and the list of visitors. */
+/** The demo's shop, which tracks its visitors. */
+export const isShop = (pathname: string): boolean => isUnder("/demo", pathname);
+
+/** Addresses that this application shows. dashboard/pages.py serves it under the same. */
+const ROOTS = ["/", "/leads", "/models", "/demo"];
+
+/** Addresses of older versions: the panel of a lead, the list of visitors; and those of requirement 4's admin panel. */
 export function replaceOldAddress(): void {
   const lead = location.hash.match(/^#lead=(.+)$/)?.[1];
   if (lead) navigate(`/leads/${lead}`, true);
   else if (location.hash === "#visitors") navigate("/?anonymous=true&model=web_session", true);
+  else if (/^\/admin\/lead_qualification(\/|$)/.test(location.pathname)) navigate(`/models/rules${location.search}`, true);
+  else if (/^\/admin(\/|$)/.test(location.pathname)) navigate(`/models${location.search}`, true);
 }
 
 addEventListener("popstate", () => { address.value = location.pathname + location.search; });
@@ -41,7 +49,7 @@ document.addEventListener("click", (event) => {
   const link = event.target instanceof Element ? event.target.closest("a") : null;
   const isPlain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;
   if (!link || !isPlain || event.defaultPrevented || link.target || link.origin !== location.origin) return;
-  if (link.hash || !(link.pathname === "/" || link.pathname.startsWith("/leads/") || isShop(link.pathname))) return;
+  if (link.hash || !ROOTS.some((root) => isUnder(root, link.pathname))) return;
   // Between the shop and our pages the browser loads, so that the shop's scripts see the shop alone.
   if (isShop(link.pathname) !== isShop(location.pathname)) return;
   event.preventDefault();

@@ -1,0 +1,17 @@
+// The pages that the bar at the top leads to, in its order.
+
+import type { ComponentType } from "preact";
+import { later } from "./later";
+import { CallList } from "./leads/CallList";
+import { isShop, path } from "./route";
+import type { Texts } from "./texts/en";
+
+type PageOfBar = { root: string; title: keyof Texts; Page: ComponentType; isListed: () => boolean };
+
+const always = (): boolean => true;
+
+export const PAGES: readonly PageOfBar[] = [
+  { root: "/", title: "callList", Page: CallList, isListed: always },
+  { root: "/models", title: "models", Page: later(() => import("./models/ModelsPage")), isListed: always },
+  { root: "/demo", title: "demo", Page: later(() => import("./demo/DemoPage")), isListed: () => isShop(path.value) },
+];

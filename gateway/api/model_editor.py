@@ -28,6 +28,7 @@ from schemas.moment import millis
 from scoring.editing import qualification
 from scoring.editing.model_check import hints_of, problem_in, rules_with_lines
 from scoring.editing.rule_json import json_number
+from scoring.editing.unnumbered import without_new_numbers
 from scoring.models.model import ModelError, Subject, compile_model, explain_score, score_lead
 from scoring.models.points import rounded_points
 
@@ -86,7 +87,9 @@ async def check_text(request: Request, name: ModelNameInPath) -> Response:
 
 def _checked_text(name: str, body: CheckRequest) -> dict[str, Any]:
     edit = body.edit
-    text = body.text if edit is None else edited(lambda text: _text_after(text, edit), body.text)
+    text = body.text
+    if edit is not None:
+        text = without_new_numbers(text, edited(lambda before: _text_after(before, edit), text))
     problem = problem_in(text, name)
     right = problem is None
     return {

@@ -92,7 +92,6 @@ export function PublishPanel() {
   return (
     <section class="part publish" aria-labelledby="publish">
       <h3 id="publish">{text("publish")}</h3>
-      {!mayPublish.value && <p class="hint">{text("mayNotPublish")}</p>}
       <form onSubmit={(event) => { event.preventDefault(); if (!why) void publish(); }}>
         <div class="input"><label for="publish-reason">{text("reason")}</label>
           <input id="publish-reason" type="text" dir="auto" maxLength={512} autocomplete="off" placeholder={text("reasonHint")} value={note.value} onInput={(event) => { note.value = event.currentTarget.value; }} /></div>

@@ -76,7 +76,7 @@ export function EntryForm({ entry, fields, values, id, close, read, disabled = [
     waiting.timer = setTimeout(() => { void send(); }, TYPE_WAIT_MS);
   };
   return (
-    <form class="entry-form" ref={form} onInput={soon} onSubmit={(event) => { event.preventDefault(); void send(); }}>
+    <form class="entry-form" ref={form} onInput={soon} onChange={() => { if (id !== null) void send(); }} onSubmit={(event) => { event.preventDefault(); void send(); }}>
       <fieldset disabled={isLocked}>
         {fields.map((field) => {
           const key = `${prefix}-${field.name}`;

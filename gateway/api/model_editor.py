@@ -170,7 +170,7 @@ async def test_text(request: Request, name: ModelNameInPath) -> Response:
         {
             "model": name,
             "lead_id": lead_id_as_sent(lead["lead_id"]),
-            "lead": lead["name"] or lead["company"] or lead["lead_id"],
+            "name": lead["name"],
             "as_of": services.ports.now(),
             "draft": await asyncio.to_thread(scored, body.text, None, subject),
             "active": await asyncio.to_thread(

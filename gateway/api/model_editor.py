@@ -203,4 +203,5 @@ async def backtest_text(request: Request, name: ModelNameInPath) -> Response:
         body.capacity,
         body.anonymous,
     )
-    return await answer_of_steps(request, services_of(request).ports.backtest(wishes))
+    services = services_of(request)
+    return await answer_of_steps(request, services.ports.backtest(wishes), services.backtest_turns)

@@ -77,6 +77,7 @@ def test_rules_come_in_the_order_of_the_text_with_the_line_of_their_names():
     lines = RULES.split("\n")
     rules = rules_with_lines(RULES)
     assert [each["id"] for each in rules] == list(range(1, 9))
+    assert {each["kind"] for each in rules} == {"value"}
     assert all(f'"{each["name"]}"' in lines[each["line"] - 1] for each in rules)
 
 

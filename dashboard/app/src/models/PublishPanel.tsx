@@ -9,6 +9,7 @@ import {
   apiPath, author, discardChanges, type Fired, isChanged, isRight, mayPublish, modelName, problem, published, readPublished, reasonOf, text as modelText,
 } from "./editing";
 import { readSteps } from "./steps";
+import { WorkflowsFired } from "./WorkflowsFired";
 
 type Draft = { id: number; state: string; by: string | null; note: string | null; effective_from: string | null; problem: string | null; changed_at: string };
 type ProgressAnswer = { version: number; complete: boolean; leads: { visited: number; of: number } | null };
@@ -128,15 +129,5 @@ export function PublishPanel() {
           </li>
         ))}</ul></>}
     </section>
-  );
-}
-
-function WorkflowsFired({ workflows }: { workflows: readonly Fired[] }) {
-  if (!workflows.length) return <p class="soft">{text("noWorkflows")}</p>;
-  return (
-    <ul class="fired">{workflows.map((each) => (
-      <li key={each.workflow_id}><b dir="auto">{each.workflow}</b> <span class="soft">({words(each.action)})</span>: {text("forLeads", { n: number(each.leads) })}
-        {each.first.length > 0 && <ul>{each.first.slice(0, 3).map((lead) => <li key={lead.lead_id} class="soft"><bdi>{lead.lead_id}: {lead.reason}</bdi></li>)}</ul>}</li>
-    ))}</ul>
   );
 }

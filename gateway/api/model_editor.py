@@ -28,6 +28,7 @@ from schemas.moment import millis
 from scoring.editing import qualification
 from scoring.editing.model_check import hints_of, problem_in, rules_with_lines
 from scoring.editing.rule_json import json_number
+from scoring.editing.unnumbered import without_new_numbers
 from scoring.models.model import ModelError, Subject, compile_model, explain_score, score_lead
 from scoring.models.points import rounded_points
 
@@ -86,7 +87,9 @@ async def check_text(request: Request, name: ModelNameInPath) -> Response:
 
 def _checked_text(name: str, body: CheckRequest) -> dict[str, Any]:
     edit = body.edit
-    text = body.text if edit is None else edited(lambda text: _text_after(text, edit), body.text)
+    text = body.text
+    if edit is not None:
+        text = without_new_numbers(text, edited(lambda before: _text_after(before, edit), text))
     problem = problem_in(text, name)
     right = problem is None
     return {
@@ -167,7 +170,7 @@ async def test_text(request: Request, name: ModelNameInPath) -> Response:
         {
             "model": name,
             "lead_id": lead_id_as_sent(lead["lead_id"]),
-            "lead": lead["name"] or lead["company"] or lead["lead_id"],
+            "name": lead["name"],
             "as_of": services.ports.now(),
             "draft": await asyncio.to_thread(scored, body.text, None, subject),
             "active": await asyncio.to_thread(
@@ -200,4 +203,5 @@ async def backtest_text(request: Request, name: ModelNameInPath) -> Response:
         body.capacity,
         body.anonymous,
     )
-    return await answer_of_steps(request, services_of(request).ports.backtest(wishes))
+    services = services_of(request)
+    return await answer_of_steps(request, services.ports.backtest(wishes), services.backtest_turns)

@@ -19,6 +19,9 @@ from schemas.envelope import DEFAULT_TENANT
 WHAT_IFS_AT_ONCE = 2
 """Drafts that are evaluated at the same time; each keeps a core busy."""
 
+BACKTESTS_AT_ONCE = 1
+"""A backtest takes minutes: what-ifs, which somebody waits for while typing, have turns of their own."""
+
 REPORTS_AT_ONCE = 2
 """Reports of one tenant that are made at the same time: its other requests, and other tenants, keep database and cores."""
 REPORT_TURN_SECONDS = 10.0
@@ -32,6 +35,7 @@ class ApiServices:
     authoring: Authoring
     applied: AwaitOutcomes
     what_if_turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WHAT_IFS_AT_ONCE))
+    backtest_turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BACKTESTS_AT_ONCE))
     report_turns: defaultdict[str, asyncio.Semaphore] = field(
         default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(REPORTS_AT_ONCE))
     )

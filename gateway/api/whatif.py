@@ -73,9 +73,13 @@ async def preview_of_publication(request: Request, name: ModelNameInPath) -> Res
     return await answer_of_steps(request, services.ports.fire_preview(tenant, name, draft.text))
 
 
-async def answer_of_steps(request: Request, work: Iterator[WhatIfStep]) -> Response:
-    """The result of long work in small steps, a few at once; with progress for a caller that accepts NDJSON."""
-    steps = _steps_in_threads(services_of(request).what_if_turns, work)
+async def answer_of_steps(
+    request: Request, work: Iterator[WhatIfStep], turns: asyncio.Semaphore | None = None
+) -> Response:
+    """The result of long work in small steps, a few at once; with progress for a caller that accepts NDJSON. `turns`: those
+    of what-ifs, if none are named.
+    """
+    steps = _steps_in_threads(turns or services_of(request).what_if_turns, work)
     # The first step reads the text: what is wrong with it is answered before anything is streamed.
     first = await anext(steps)
     media_type = request.headers.get("accept", "").partition(";")[0].strip().lower()

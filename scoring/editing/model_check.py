@@ -13,6 +13,7 @@ from scoring.editing.qualification import criteria_of, rules_of
 from scoring.editing.rule_json import RULE_FIELDS, Json, json_number
 from scoring.editing.text_edits import RULES, STAGE_BANDS, all_entries, read_numbered, toml_value
 from scoring.models.model import ModelError, compile_model
+from scoring.models.rules import RULE_KINDS
 
 MOST_POINTS_OF_RULE = 25
 """Requirement 4: no single rule should be worth more."""
@@ -93,11 +94,17 @@ def _column_of_broken_toml(text: str, line: int) -> int | None:
 
 
 def rules_with_lines(text: str) -> list[Json]:
-    """The rules of a text without mistakes, in the API's form, in the order of the text, with the line of each."""
-    in_order = {entry["id"]: n for n, (_, entry) in enumerate(all_entries(RULES, read_numbered(text)))}
+    """The rules of a text without mistakes, in the API's form, in the order of the text, with the kind and the line of each."""
+    rules = {rule["id"]: rule for rule in rules_of(text)}
     lines = _lines_by_rule(text)
-    rules = [rule | {"line": lines.get((rule["rule_type"], rule["name"]))} for rule in rules_of(text)]
-    return sorted(rules, key=lambda rule: in_order[rule["id"]])
+    return [
+        rules[entry["id"]]
+        | {
+            "kind": next(kind for kind in RULE_KINDS if kind in entry),
+            "line": lines.get((group, entry["name"])),
+        }
+        for group, entry in all_entries(RULES, read_numbered(text))
+    ]
 
 
 def _lines_by_rule(text: str) -> dict[tuple[str, str], int]:

@@ -10,7 +10,8 @@ from scoring.editing.model_check import (
     problem_in,
     rules_with_lines,
 )
-from scoring.editing.qualification import change_rule, create_rule
+from scoring.editing.qualification import change_rule, create_rule, delete_rule, rules_of
+from scoring.editing.unnumbered import without_new_numbers
 from scoring.models.model import all_models, built_in_models
 
 RULES = built_in_models()["rules"]
@@ -76,6 +77,7 @@ def test_rules_come_in_the_order_of_the_text_with_the_line_of_their_names():
     lines = RULES.split("\n")
     rules = rules_with_lines(RULES)
     assert [each["id"] for each in rules] == list(range(1, 9))
+    assert {each["kind"] for each in rules} == {"value"}
     assert all(f'"{each["name"]}"' in lines[each["line"] - 1] for each in rules)
 
 
@@ -173,3 +175,32 @@ def test_a_difference_is_told_by_rules_criteria_and_settings():
 
 def test_equal_texts_and_new_comments_are_no_difference():
     assert changes_between(RULES, f"# a comment\n{RULES}") == []
+
+
+@pytest.mark.parametrize("name", all_models())
+def test_a_form_changes_only_the_lines_of_its_rule(name):
+    """Also in a text whose rules have no numbers yet, as those of most built-in models."""
+    text = all_models()[name]
+    before = text.split("\n")
+    for rule in rules_of(text):
+        if rule["points"] is None:
+            continue
+        changed = without_new_numbers(text, change_rule(text, rule["id"], {"points": 7.5}, partly=True))
+        after = changed.split("\n")
+        assert len(after) == len(before)
+        differing = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+        assert len(differing) == 1, rule["name"]
+        assert rule["name"] in differing[0][0]
+        assert [each["points"] for each in rules_of(changed) if each["id"] == rule["id"]] == [7.5]
+        removed = without_new_numbers(text, delete_rule(text, rule["id"])).split("\n")
+        # The built-in rules have numbers, and keep the highest one.
+        assert [line for line in before if line not in removed] == [differing[0][0]]
+
+
+def test_a_text_of_tables_and_numbers_in_words_keeps_its_meaning():
+    text = (
+        HEAD
+        + "[[groups.g.rules]]\nname = 'A, id = 3 }'\nbase = 1\n\n[[groups.g.rules]]\nname = 'B'\nbase = 2\n"
+    )
+    edited = without_new_numbers(text, change_rule(text, 2, {"points": 5}, partly=True))
+    assert [(each["name"], each["points"]) for each in rules_of(edited)] == [("A, id = 3 }", 1), ("B", 5)]

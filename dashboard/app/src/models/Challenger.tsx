@@ -60,7 +60,6 @@ export function Challenger() {
     <section class="part" aria-labelledby="challenger">
       <h3 id="challenger">{text("challenger")}</h3>
       <p>{text("challengerHint")}</p>
-      {!mayPublish.value && <p class="hint">{text("mayNotPublish")}</p>}
       {found && <dl class="facts">
         <dt>{text("champion")}</dt><dd>{words(modelName.value)}, {text("versionNumber", { n: number(published.value?.version ?? 0) })}{published.value?.since && `, ${exactly(published.value.since)}`}</dd>
         <dt>{text("challenger")}</dt><dd>{words(found.model)}, {text("versionNumber", { n: number(found.version) })}{found.since && `, ${ago(found.since)}`} <bdi class="soft">{[found.note, found.by].filter(Boolean).join(" · ")}</bdi></dd>

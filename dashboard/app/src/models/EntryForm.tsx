@@ -20,11 +20,11 @@ const TYPE_WAIT_MS = 400;
 
 type Props = {
   entry: "rule" | "criterion"; fields: readonly Field[]; values: Values; disabled?: readonly string[];
-  /** Null: it is new, and made by a button. */
-  id: number | null; made?: () => void; read: (values: Values) => Record<string, unknown>; isLocked: boolean;
+  /** Null: it is new, and made by a button. `close`: it is made, or deleted. */
+  id: number | null; close: () => void; read: (values: Values) => Record<string, unknown>; isLocked: boolean;
 };
 
-export function EntryForm({ entry, fields, values, id, made, read, disabled = [], isLocked }: Props) {
+export function EntryForm({ entry, fields, values, id, close, read, disabled = [], isLocked }: Props) {
   const form = useRef<HTMLFormElement>(null);
   const wrong = useSignal<{ field: string | null; reason: string } | null>(null);
   const waiting = useMemo<{ timer?: ReturnType<typeof setTimeout> }>(() => ({}), []);
@@ -59,7 +59,7 @@ export function EntryForm({ entry, fields, values, id, made, read, disabled = []
     const all = read(typed());
     for (const name of disabled) delete all[name];
     if (id === null) {
-      if (await act({ entry, action: "create", fields: all })) made?.();
+      if (await act({ entry, action: "create", fields: all })) close();
     } else {
       const were = read(values);
       const changed = Object.fromEntries(Object.entries(all).filter(([name, value]) => JSON.stringify(value) !== JSON.stringify(were[name])));
@@ -76,7 +76,7 @@ export function EntryForm({ entry, fields, values, id, made, read, disabled = []
     waiting.timer = setTimeout(() => { void send(); }, TYPE_WAIT_MS);
   };
   return (
-    <form class="entry-form" ref={form} onInput={soon} onSubmit={(event) => { event.preventDefault(); void send(); }}>
+    <form class="entry-form" ref={form} onInput={soon} onChange={() => { if (id !== null) void send(); }} onSubmit={(event) => { event.preventDefault(); void send(); }}>
       <fieldset disabled={isLocked}>
         {fields.map((field) => {
           const key = `${prefix}-${field.name}`;
@@ -101,7 +101,7 @@ export function EntryForm({ entry, fields, values, id, made, read, disabled = []
         })}
         <p class="entry-buttons">
           {id === null ? <button type="submit" class="primary">{text("addIt")}</button>
-            : <button type="button" onClick={() => void act({ entry, action: "delete", id })}>{text("deleteIt")}</button>}
+            : <button type="button" onClick={() => void act({ entry, action: "delete", id }).then((isDone) => { if (isDone) close(); })}>{text("deleteIt")}</button>}
         </p>
       </fieldset>
       <p class="wrong" role="status">{wrong.value && !fields.some((field) => field.name === wrong.value?.field) ? wrong.value.reason : ""}</p>

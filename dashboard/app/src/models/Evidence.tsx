@@ -25,6 +25,8 @@ export type Backtest = {
 
 const CONVERSIONS = ["purchase_made", "meeting_scheduled", "demo_requested", "form_submitted", "contact_shared", "stage:opportunity", "stage:customer"];
 const FEW_CONVERSIONS = 10;
+/** Kinds of rules whose points a lead gets once. Those of the others are per event, or by a table: a suggestion would not fit them. */
+const GIVEN_ONCE = new Set(["value", "has", "once", "base"]);
 
 const percent = (share: number | null): string => (share === null ? "–" : `${number(Math.round(share * 1000) / 10)} %`);
 const times = (value: number | null): string => (value === null ? "–" : `${number(Math.round(value * 10) / 10)}×`);
@@ -120,7 +122,7 @@ function RuleEvidence({ result }: { result: Backtest }) {
   const rules = new Map(checked.value?.rules.map((each) => [`${each.rule_type} ${each.name}`, each]));
   const changeable = result.rules.filter((each) => {
     const rule = rules.get(`${each.group} ${each.rule}`);
-    return rule && rule.points !== null && each.suggested_points !== null && each.suggested_points !== rule.points;
+    return rule && GIVEN_ONCE.has(rule.kind) && rule.points !== null && each.suggested_points !== null && each.suggested_points !== rule.points;
   });
   const use = async (chosen: readonly RuleFigures[]) => {
     try {
@@ -145,9 +147,9 @@ function RuleEvidence({ result }: { result: Backtest }) {
             <tr key={`${each.group} ${each.rule}`}>
               <th scope="row" dir="auto">{each.rule}</th>
               <td class="points">{number(each.leads)}</td><td class="points">{percent(each.rate)}</td><td class="points">{percent(each.other_rate)}</td>
-              <td><span class={`verdict ${each.verdict}`}>{text(`verdict_${each.verdict}`, { times: times(each.times) })}</span></td>
+              <td><span class={`verdict ${each.verdict}`}>{text(`verdict_${each.verdict}`, { times: times(each.times) }).replace(" (–)", "")}</span></td>
               <td class="points">{rule?.points === null || rule?.points === undefined ? "–" : signed(rule.points)}</td>
-              <td class="points">{each.suggested_points === null ? "–" : changeable.includes(each)
+              <td class="points">{each.suggested_points === null || !GIVEN_ONCE.has(rule?.kind ?? "") ? "–" : changeable.includes(each)
                 ? <button type="button" onClick={() => void use([each])} aria-label={text("useFor", { rule: each.rule, points: signed(each.suggested_points) })}>{signed(each.suggested_points)}</button>
                 : signed(each.suggested_points)}</td>
             </tr>

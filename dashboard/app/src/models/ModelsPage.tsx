@@ -22,7 +22,7 @@ const TextEditor = later(() => import("./TextEditor"));
 
 export default function ModelsPage() {
   const name = path.value.match(/^\/models\/([^/]+)\/?$/)?.[1];
-  return name === undefined ? <ModelList /> : <OneModel key={name} name={decodeURIComponent(name)} />;
+  return name === undefined ? <ModelList /> : <OneModel key={name} name={name} />;
 }
 
 function ModelList() {

@@ -9,6 +9,7 @@ import {
   apiPath, author, discardChanges, type Fired, isChanged, isRight, mayPublish, modelName, problem, published, readPublished, reasonOf, text as modelText,
 } from "./editing";
 import { readSteps } from "./steps";
+import { WorkflowsFired } from "./WorkflowsFired";
 
 type Draft = { id: number; state: string; by: string | null; note: string | null; effective_from: string | null; problem: string | null; changed_at: string };
 type ProgressAnswer = { version: number; complete: boolean; leads: { visited: number; of: number } | null };
@@ -92,7 +93,6 @@ export function PublishPanel() {
   return (
     <section class="part publish" aria-labelledby="publish">
       <h3 id="publish">{text("publish")}</h3>
-      {!mayPublish.value && <p class="hint">{text("mayNotPublish")}</p>}
       <form onSubmit={(event) => { event.preventDefault(); if (!why) void publish(); }}>
         <div class="input"><label for="publish-reason">{text("reason")}</label>
           <input id="publish-reason" type="text" dir="auto" maxLength={512} autocomplete="off" placeholder={text("reasonHint")} value={note.value} onInput={(event) => { note.value = event.currentTarget.value; }} /></div>
@@ -129,15 +129,5 @@ export function PublishPanel() {
           </li>
         ))}</ul></>}
     </section>
-  );
-}
-
-function WorkflowsFired({ workflows }: { workflows: readonly Fired[] }) {
-  if (!workflows.length) return <p class="soft">{text("noWorkflows")}</p>;
-  return (
-    <ul class="fired">{workflows.map((each) => (
-      <li key={each.workflow_id}><b dir="auto">{each.workflow}</b> <span class="soft">({words(each.action)})</span>: {text("forLeads", { n: number(each.leads) })}
-        {each.first.length > 0 && <ul>{each.first.slice(0, 3).map((lead) => <li key={lead.lead_id} class="soft"><bdi>{lead.lead_id}: {lead.reason}</bdi></li>)}</ul>}</li>
-    ))}</ul>
   );
 }

@@ -89,7 +89,7 @@ export function RuleList() {
             </button>
             {open === String(rule.id) && <>
               {!rule.editable && <p class="hint">{text("ruleInText")}</p>}
-              <EntryForm entry="rule" id={rule.id} fields={fields} values={rule as unknown as Values} read={ruleFields} isLocked={isLocked}
+              <EntryForm entry="rule" id={rule.id} fields={fields} values={rule as unknown as Values} read={ruleFields} isLocked={isLocked} close={() => toggle("rule", null)}
                 disabled={rule.editable ? [] : ["field_name", "operator", "value", ...(rule.points === null ? ["points"] : [])]} />
             </>}
           </li>
@@ -97,7 +97,7 @@ export function RuleList() {
       </section>
     ))}
     {open === "new" ? <section class="new-entry" aria-label={text("addRule")}><h4>{text("addRule")}</h4>
-      <EntryForm entry="rule" id={null} fields={fields} values={NEW_RULE} read={ruleFields} isLocked={isLocked} made={() => toggle("rule", null)} />
+      <EntryForm entry="rule" id={null} fields={fields} values={NEW_RULE} read={ruleFields} isLocked={isLocked} close={() => toggle("rule", null)} />
       <p><button type="button" onClick={() => toggle("rule", null)}>{text("cancel")}</button></p></section>
       : <p><button type="button" disabled={isLocked} onClick={() => toggle("rule", "new")}>{text("addRule")}</button></p>}
     <Criteria criteria={answer.criteria} open={openCriterion} isLocked={isLocked} names={names} toggle={(value) => toggle("criterion", value)} />
@@ -134,11 +134,11 @@ function Criteria({ criteria, open, isLocked, names, toggle }: CriteriaProps) {
             <span class="condition"><bdi>{[...each.required_fields, ...each.required_actions].map(words).join(", ")}</bdi></span>
             <span class="points">{each.is_active ? text("fromPoints", { n: number(each.minimum_score) }) : text("switchedOff")}</span>
           </button>
-          {open === String(each.id) && <EntryForm entry="criterion" id={each.id} fields={fields} values={valuesOf(each)} read={criterionFields} isLocked={isLocked} />}
+          {open === String(each.id) && <EntryForm entry="criterion" id={each.id} fields={fields} values={valuesOf(each)} read={criterionFields} isLocked={isLocked} close={() => toggle(null)} />}
         </li>
       ))}</ul>
       {open === "new" ? <section class="new-entry" aria-label={text("addCriterion")}><h4>{text("addCriterion")}</h4>
-        <EntryForm entry="criterion" id={null} fields={fields} values={NEW_CRITERION} read={criterionFields} isLocked={isLocked} made={() => toggle(null)} />
+        <EntryForm entry="criterion" id={null} fields={fields} values={NEW_CRITERION} read={criterionFields} isLocked={isLocked} close={() => toggle(null)} />
         <p><button type="button" onClick={() => toggle(null)}>{text("cancel")}</button></p></section>
         : <p><button type="button" disabled={isLocked} onClick={() => toggle("new")}>{text("addCriterion")}</button></p>}
     </section>

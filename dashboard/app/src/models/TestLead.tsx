@@ -9,7 +9,7 @@ import { apiPath, isChanged, isRight, modelName, reasonOf, text as modelText } f
 
 type Line = { group: string; rule: string; kind: string; points: number; text: string };
 type Score = { total: number; rounded: number; bands: Record<string, string | null>; lines: Line[] };
-type Tried = { lead_id: string | number; lead: string; draft: Score; active: Score | null };
+type Tried = { lead_id: string | number; name: string | null; draft: Score; active: Score | null };
 type Candidate = { lead_id: string; name: string | null; company: string | null };
 
 const WAIT_MS = 400;
@@ -66,7 +66,7 @@ function Lines({ tried }: { tried: Tried }) {
   const isCompared = isChanged.value && active !== null;
   const lines = draft.lines.filter((line) => line.points || before.get(`${line.group} ${line.rule} ${line.kind}`));
   return <>
-    <p><a href={leadAddress(String(tried.lead_id))} dir="auto">{tried.lead}</a>{": "}
+    <p><a href={leadAddress(String(tried.lead_id))} dir="auto">{tried.name ?? tried.lead_id}</a>{": "}
       <b>{number(draft.rounded)}</b> {Object.values(draft.bands).filter(Boolean).map((band) => words(band ?? "")).join(", ")}
       {isCompared && <span class="soft"> · {text("published")}: {number(active.rounded)} {Object.values(active.bands).filter(Boolean).map((band) => words(band ?? "")).join(", ")}</span>}</p>
     {lines.length === 0 ? <p class="soft">{text("noPoints")}</p> : (

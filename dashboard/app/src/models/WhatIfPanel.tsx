@@ -4,6 +4,7 @@ import { leadAddress } from "../route";
 import { leftToRight, number, signed, text, words } from "../text";
 import { Bars } from "./Bars";
 import { isChanged, isRight, type Moves, problem, text as modelText, whatIf, whatIfProblem, whatIfProgress } from "./editing";
+import { WorkflowsFired } from "./WorkflowsFired";
 
 const MOST_MOVERS = 8;
 
@@ -26,6 +27,7 @@ export function WhatIfPanel() {
       <p class="soft" role="status">{whatIfSentence()}</p>
       {last && <div class={isOld ? "old" : undefined}>
         {isChanged.value && <Movers moves={last.result.leads} />}
+        {isChanged.value && last.result.workflows.length > 0 && <><h4>{text("wouldFire")}</h4><WorkflowsFired workflows={last.result.workflows} /></>}
         {last.result.needs_replay && <p class="hint">{text("startsAtZero", { signals: last.result.needs_replay.signals.join(", ") })}</p>}
         {last.result.leads.leads > 0 && <Distribution moves={last.result.leads} isCompared={isChanged.value} />}
       </div>}

@@ -269,6 +269,7 @@ export const de: Texts = {
   listByChallenger: "Anrufliste nach dem Herausforderer",
   contest: "Der Wettkampf",
   compareHint: "Wählen Sie zwei Versionen und sehen Sie, was die neuere geändert hat.",
+  wouldFire: "Workflows, die auslösen würden, wenn Sie es wollen",
   operator_equals: "ist gleich",
   operator_not_equals: "ist nicht gleich",
   operator_in_list: "ist eines von",

@@ -269,6 +269,7 @@ export const en = {
   listByChallenger: "Call list by the challenger",
   contest: "The contest",
   compareHint: "Choose two versions, and see what the newer one changed.",
+  wouldFire: "Workflows that would fire, if you set them off",
   operator_equals: "equals",
   operator_not_equals: "does not equal",
   operator_in_list: "is one of",

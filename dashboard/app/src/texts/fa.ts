@@ -269,6 +269,7 @@ export const fa: Texts = {
   listByChallenger: "فهرست تماس بر پایهٔ رقیب",
   contest: "رقابت",
   compareHint: "دو نسخه را انتخاب کنید تا ببینید نسخهٔ تازه‌تر چه چیزی را تغییر داده است.",
+  wouldFire: "گردش‌کارهایی که در صورت خواست شما اجرا می‌شوند",
   operator_equals: "برابر است با",
   operator_not_equals: "برابر نیست با",
   operator_in_list: "یکی است از",

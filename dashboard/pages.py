@@ -51,6 +51,8 @@ router = APIRouter(include_in_schema=False)
 @router.get("/leads/{lead_id:path}")
 @router.get("/models")
 @router.get("/models/{name:path}")
+@router.get("/workflows")
+@router.get("/workflows/{number}")
 @router.get("/admin")
 @router.get("/admin/{path:path}")
 def built_page(request: Request) -> Response:

@@ -20,6 +20,8 @@ from gateway.unknown_names import LONGEST_NAME_SHOWN, unknown_name
 ANY_QUERY: Mapping[str, str] = {
     "/": "a page: links to it have utm tags and click ids",
     "/leads/{lead_id:path}": "a page: its own state is in its address",
+    "/workflows": "a page: its own state is in its address",
+    "/workflows/{number}": "a page: its own state is in its address",
     "/demo": "a page: its own state is in its address",
     "/demo/{page}": "a page: its own state is in its address",
     "/models": "a page: its own state is in its address",

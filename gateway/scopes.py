@@ -63,6 +63,8 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             GET /demo/{page}
             GET /models
             GET /models/{name:path}
+            GET /workflows
+            GET /workflows/{number}
             GET /admin
             GET /admin/{path:path}
             GET /docs

@@ -257,9 +257,7 @@ def _trigger(value: Any, by: ValueComparison, limit: int) -> Trigger:
     trigger = read(table, by)
     if table:
         key = min(table)
-        raise _KeyError(
-            f"trigger.{key}", f"unknown; {kind} has {', '.join(_TRIGGER_KEYS[kind]) or 'no keys'}"
-        )
+        raise _KeyError(f"trigger.{key}", f"unknown; {kind} has {', '.join(TRIGGER_KEYS[kind]) or 'no keys'}")
     return trigger
 
 
@@ -406,7 +404,7 @@ _TRIGGERS: Mapping[str, Callable[[TomlTable, ValueComparison], Trigger]] = {
     "not_contacted": _contact_trigger,
     "manual": _manual_trigger,
 }
-_TRIGGER_KEYS: Mapping[str, tuple[str, ...]] = {
+TRIGGER_KEYS: Mapping[str, tuple[str, ...]] = {
     "score_threshold": ("score", "model", "rearm"),
     "score_falls": ("score", "model", "rearm"),
     "stage_change": ("to", "from", "set", "model"),

@@ -13,5 +13,6 @@ const always = (): boolean => true;
 export const PAGES: readonly PageOfBar[] = [
   { root: "/", title: "callList", Page: CallList, isListed: always },
   { root: "/models", title: "models", Page: later(() => import("./models/ModelsPage")), isListed: always },
+  { root: "/workflows", title: "workflows", Page: later(() => import("./workflows/WorkflowsPage")), isListed: always },
   { root: "/demo", title: "demo", Page: later(() => import("./demo/DemoPage")), isListed: () => isShop(path.value) },
 ];

@@ -16,6 +16,12 @@ SETTINGS = {"LEADSTREAM_API_TOKENS": f"default:admin:{TOKEN}"}
 PASSWORD = "a long and quiet sentence 7"
 PEOPLE = {"ada": {"title": "Sales director", "name": "Ada"}, "bob": {"industry": "SaaS", "name": "Bob"}}
 """By the built-in rules: 15 for the title and 10 for a new lead; 20 for the industry and 10."""
+WORKFLOW = """
+[[workflow]]
+name    = "Call"
+trigger = { type = "score_threshold", score = 45 }
+action  = { type = "create_task", title = "Call" }
+"""
 TEXT = "document.querySelector('.editor')?.shadowRoot"
 
 
@@ -63,9 +69,10 @@ def test_a_marketer_changes_a_rule_sees_who_moves_publishes_and_the_list_moves(t
             {"type": "profile_updated", "lead_id": lead, "event_id": lead, "source": "crm", "fields": fields}
             for lead, fields in PEOPLE.items()
         ]
-        sent = server.client.post(
-            "/v1/events?wait=10", json=events, headers={"Authorization": f"Bearer {TOKEN}"}
-        )
+        key = {"Authorization": f"Bearer {TOKEN}"}
+        workflows = server.client.post("/api/workflows/publish", json={"text": WORKFLOW}, headers=key)
+        assert workflows.status_code == 200, workflows.text
+        sent = server.client.post("/v1/events?wait=10", json=events, headers=key)
         assert sent.status_code == 200, sent.text
 
         for role in ("marketer", "viewer"):
@@ -75,9 +82,7 @@ def test_a_marketer_changes_a_rule_sees_who_moves_publishes_and_the_list_moves(t
                 "role": role,
                 "password": PASSWORD,
             }
-            entered = server.client.post(
-                "/api/users", json=person, headers={"Authorization": f"Bearer {TOKEN}"}
-            )
+            entered = server.client.post("/api/users", json=person, headers=key)
             assert entered.status_code == 201, entered.text
 
         with walk(browser, address, "call list before") as tab:
@@ -147,12 +152,18 @@ def test_a_marketer_changes_a_rule_sees_who_moves_publishes_and_the_list_moves(t
             assert tab.run("document.querySelector('.publish [type=submit]').disabled")
             assert tab.run("document.querySelector('.publish [type=checkbox]').disabled")
             press_button(tab, "Which workflows")
-            says(tab, ".publish", "No workflow would fire")
+            says(tab, ".publish .fired", "Call (create task): for 1 lead")
             assert not tab.run("document.querySelector('.publish [type=checkbox]').disabled")
             type_into(tab, "#publish-reason", "directors buy")
             until(lambda: not tab.run("document.querySelector('.publish [type=submit]').disabled"), "publish")
+            tab.click(".publish [type=checkbox]")
             tab.click(".publish [type=submit]")
             says(tab, ".publish [role=status]", "Version 2 is active")
+
+        executions = server.client.get("/api/lead-qualification/workflow-executions/", headers=key).json()
+        assert ["ada" in json.dumps(each) for each in executions] == [True], (
+            "what was previewed, and nothing else"
+        )
 
         with walk(browser, address, "call list after") as tab:
             signed_in(tab)

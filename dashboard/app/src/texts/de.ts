@@ -270,6 +270,7 @@ export const de: Texts = {
   contest: "Der Wettkampf",
   compareHint: "Wählen Sie zwei Versionen und sehen Sie, was die neuere geändert hat.",
   wouldFire: "Workflows, die auslösen würden, wenn Sie es wollen",
+  forLead: "für 1 Lead",
   operator_equals: "ist gleich",
   operator_not_equals: "ist nicht gleich",
   operator_in_list: "ist eines von",

@@ -270,6 +270,7 @@ export const en = {
   contest: "The contest",
   compareHint: "Choose two versions, and see what the newer one changed.",
   wouldFire: "Workflows that would fire, if you set them off",
+  forLead: "for 1 lead",
   operator_equals: "equals",
   operator_not_equals: "does not equal",
   operator_in_list: "is one of",

@@ -270,6 +270,7 @@ export const es: Texts = {
   contest: "La contienda",
   compareHint: "Elija dos versiones y vea qué cambió la más nueva.",
   wouldFire: "Flujos que se activarían, si usted lo indica",
+  forLead: "para 1 lead",
   operator_equals: "es igual a",
   operator_not_equals: "no es igual a",
   operator_in_list: "es uno de",

@@ -270,6 +270,7 @@ export const fa: Texts = {
   contest: "رقابت",
   compareHint: "دو نسخه را انتخاب کنید تا ببینید نسخهٔ تازه‌تر چه چیزی را تغییر داده است.",
   wouldFire: "گردش‌کارهایی که در صورت خواست شما اجرا می‌شوند",
+  forLead: "برای ۱ لید",
   operator_equals: "برابر است با",
   operator_not_equals: "برابر نیست با",
   operator_in_list: "یکی است از",

@@ -103,7 +103,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-class Measured(NamedTuple):
+class MeasuredQuery(NamedTuple):
     name: str
     wall: float
     """In ms, as all here."""
@@ -268,7 +268,7 @@ def _starts(period_type: PeriodType, begin: datetime, end: datetime) -> list[dat
     return [moment(each.begin) for each in periods]
 
 
-async def _measured_pages(url: str, leads: int, only: str) -> list[Measured]:
+async def _measured_pages(url: str, leads: int, only: str) -> list[MeasuredQuery]:
     """Each list at its beginning and near its end, as the gateway answers."""
     results = []
     app = create_app(Ports(append=_append_nothing, database_url=url, now=lambda: NOW))
@@ -284,7 +284,7 @@ async def _measured_pages(url: str, leads: int, only: str) -> list[Measured]:
                 for depth, asked in (await _depths(http, path, leads)).items():
                     times = sorted([await _page_milliseconds(http, url, path, asked) for _ in range(RUNS)])
                     wall, cpu = median(wall for wall, _ in times), median(cpu for _, cpu in times)
-                    results.append(Measured(f"{name}, {depth}", wall, cpu, PAGE_AIM_MS))
+                    results.append(MeasuredQuery(f"{name}, {depth}", wall, cpu, PAGE_AIM_MS))
     return results
 
 
@@ -368,9 +368,11 @@ def _sql(statement: Statement) -> tuple[bytes, Any]:
 
 def _measured_query(
     connection: psycopg.Connection[Any], name: str, statements: Sequence[Statement]
-) -> Measured:
+) -> MeasuredQuery:
     times = sorted(_milliseconds(connection, statements) for _ in range(RUNS))
-    return Measured(name, median(wall for wall, _ in times), median(cpu for _, cpu in times), REPORT_AIM_MS)
+    return MeasuredQuery(
+        name, median(wall for wall, _ in times), median(cpu for _, cpu in times), REPORT_AIM_MS
+    )
 
 
 def _milliseconds(

@@ -23,7 +23,7 @@ ALL_COMMITTED = "read_committed"
 ALL_WRITTEN = "read_uncommitted"
 
 
-class Broker(NamedTuple):
+class MeasuredBroker(NamedTuple):
     address: str
     pid: int | None = None
     """None: not ours."""
@@ -32,15 +32,15 @@ class Broker(NamedTuple):
 
 
 @contextmanager
-def broker(address: str | None) -> Iterator[Broker]:
+def broker(address: str | None) -> Iterator[MeasuredBroker]:
     if address is not None:
-        yield Broker(address)
+        yield MeasuredBroker(address)
         return
     with tempfile.TemporaryDirectory(prefix="leadstream-bench-kafka-", ignore_cleanup_errors=True) as data:
         started = own.start(Path(data), own.free_port(), report=print)
         try:
             pid = int((started.data_dir / "broker.pid").read_text())
-            yield Broker(started.address, pid, started.data_dir / "log")
+            yield MeasuredBroker(started.address, pid, started.data_dir / "log")
         finally:
             started.stop()
 

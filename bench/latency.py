@@ -42,7 +42,7 @@ WARM_UP_SECONDS = 3.0
 VISITORS = 20_000
 
 
-class Measured(NamedTuple):
+class MeasuredRate(NamedTuple):
     """In milliseconds, ascending."""
 
     mode: str
@@ -70,7 +70,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     if any(rate < REQUESTS_PER_SECOND for rate in options.rates):
         raise SystemExit(f"A rate is at least {REQUESTS_PER_SECOND}: so many requests are sent a second.")
-    results: list[Measured] = []
+    results: list[MeasuredRate] = []
     for mode in options.modes:
         with ExitStack() as stack:
             cluster = None
@@ -141,7 +141,7 @@ class Sent(NamedTuple):
     again: int
 
 
-def _measure(mode: str, rate: int, seconds: float, settings: Settings, server: Program) -> Measured:
+def _measure(mode: str, rate: int, seconds: float, settings: Settings, server: Program) -> MeasuredRate:
     url = find_postgres(settings.data_dir)
     if url is None:
         raise server.failed("has no database")
@@ -158,7 +158,7 @@ def _measure(mode: str, rate: int, seconds: float, settings: Settings, server: P
     if not answered:
         raise server.failed(f"took nothing within {PATIENCE_SECONDS:.0f} s")
     last = max(answered.values())
-    return Measured(
+    return MeasuredRate(
         mode,
         rate,
         sorted(1000 * (answered[each.key] - each.at) for each in sent if each.key in answered),
@@ -225,7 +225,7 @@ def _events(run: str, number: int, count: int, stranger: str) -> Iterator[bytes]
         )
 
 
-def _print_results(results: Sequence[Measured]) -> None:
+def _print_results(results: Sequence[MeasuredRate]) -> None:
     rows, lines = [], []
     for each in results:
         kept_up = not each.missing and each.behind < KEPT_UP_SECONDS

@@ -128,7 +128,7 @@ def _embedded(warm_up: Sequence[Event], events: Sequence[Event], partitions: int
 
 
 async def _on_kafka(
-    warm_up: Sequence[Event], events: Sequence[Event], partitions: int, broker: kafka.Broker
+    warm_up: Sequence[Event], events: Sequence[Event], partitions: int, broker: kafka.MeasuredBroker
 ) -> ModeResult:
     cluster = Cluster(broker.address, f"bench-pipeline-{int(time.time())}-")
     beginning = repeated_for_every_partition(genesis(utc_now()), partitions)
@@ -146,7 +146,7 @@ async def _on_kafka(
 
 
 def _worked(
-    warm_up: Sequence[Event], events: Sequence[Event], cluster: Cluster, broker: kafka.Broker
+    warm_up: Sequence[Event], events: Sequence[Event], cluster: Cluster, broker: kafka.MeasuredBroker
 ) -> ModeResult:
     with tempfile.TemporaryDirectory(prefix="leadstream-bench-") as directory, ExitStack() as stack:
         data_dir = Path(directory)
@@ -170,7 +170,7 @@ def _worked(
         )
 
 
-def _cpu(parts: dict[str, Program], broker: kafka.Broker) -> dict[str, float]:
+def _cpu(parts: dict[str, Program], broker: kafka.MeasuredBroker) -> dict[str, float]:
     used = {name: cpu_of(part.pid) for name, part in parts.items()}
     return used | ({} if broker.pid is None else {"broker": cpu_of(broker.pid)})
 

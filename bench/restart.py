@@ -76,7 +76,9 @@ def run(options: argparse.Namespace) -> None:
     write_line("restart", leads=options.leads, held=state_size._asdict(), restarts=lines)
 
 
-async def _measure(options: argparse.Namespace, broker: kafka.Broker) -> tuple[StateSize, list[Restart]]:
+async def _measure(
+    options: argparse.Namespace, broker: kafka.MeasuredBroker
+) -> tuple[StateSize, list[Restart]]:
     cluster = Cluster(broker.address, f"bench-restart-{int(time.time())}-")
     stages = [stage.name for stage in STAGES]
     now = datetime.now(UTC)
@@ -112,7 +114,9 @@ def _visits(leads: int, now: datetime) -> Iterator[tuple[str, bytes]]:
         yield key_of(event), encode_source(event)
 
 
-async def _filled(leads: int, settings: Settings, watch: kafka.Watch, broker: kafka.Broker) -> StateSize:
+async def _filled(
+    leads: int, settings: Settings, watch: kafka.Watch, broker: kafka.MeasuredBroker
+) -> StateSize:
     """What a worker holds once it has folded everything."""
     group = settings.cluster.group
     patience = PATIENCE_SECONDS + leads / PER_SECOND

@@ -7,7 +7,7 @@ import tempfile
 import faust
 from msgspec import structs, to_builtins
 
-from bench.engine.job import Activity, Lead, Seen, Session, gather, visit
+from bench.engine.job import LatestSession, Lead, ScoredSession, Seen, gather, visit
 from bench.processes import say_first
 from schemas.topics import EVENTS, LEAD_ACTIVITY, SCORE_CHANGED
 from streams.kafka.cluster import Cluster
@@ -46,18 +46,18 @@ def create_app(cluster: Cluster, partitions: int, directory: str) -> faust.App:
                 begun = True
                 say_first()
             event = Seen(**{name: raw[name] for name in Seen.__struct_fields__})
-            session = Session(*sessions.get(event.visitor_id, ()))
+            session = LatestSession(*sessions.get(event.visitor_id, ()))
             score = visit(session, event)
             sessions[event.visitor_id] = structs.astuple(session)
             if score is not None:
-                emitted = Activity(event.visitor_id, event.lead_id, session.number, score, event.t)
+                emitted = ScoredSession(event.visitor_id, event.lead_id, session.number, score, event.t)
                 await activity.send(key=event.lead_id, value=structs.asdict(emitted))
 
     @app.agent(activity)
     async def score_leads(activities: faust.StreamT) -> None:
         async for raw in activities:
             lead = Lead(*leads.get(raw["lead_id"], ()))
-            changed = gather(lead, Activity(**raw))
+            changed = gather(lead, ScoredSession(**raw))
             leads[raw["lead_id"]] = to_builtins(lead)
             if changed is not None:
                 await changes.send(key=raw["lead_id"], value=structs.asdict(changed))

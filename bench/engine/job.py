@@ -31,7 +31,7 @@ class Seen(Struct, gc=False):
     text: str
 
 
-class Activity(Struct, array_like=True, gc=False):
+class ScoredSession(Struct, array_like=True, gc=False):
     visitor_id: str
     lead_id: str
     session: int
@@ -46,7 +46,7 @@ class Changed(Struct, gc=False):
     t: int
 
 
-class Session(Struct, array_like=True, gc=False):
+class LatestSession(Struct, array_like=True, gc=False):
     """A visitor's latest session."""
 
     number: int = 0
@@ -64,7 +64,7 @@ class Lead(Struct, array_like=True):
     score: int | None = None
 
 
-def visit(session: Session, event: Seen) -> int | None:
+def visit(session: LatestSession, event: Seen) -> int | None:
     """The session's score, if it changed."""
     if event.t - session.last > IDLE_MS:
         session.number += 1
@@ -96,7 +96,7 @@ def scored(lasted_ms: int, pages: int, clicks: int, important: int) -> int:
     return duration + (30 if viewed > 30 else viewed) + (30 if clicked > 30 else clicked)  # noqa: FURB136 - min() costs three times as much
 
 
-def gather(lead: Lead, activity: Activity) -> Changed | None:
+def gather(lead: Lead, activity: ScoredSession) -> Changed | None:
     """The lead's score, if it changed."""
     name = f"{activity.visitor_id}:{activity.session}"
     lead.total += activity.score - lead.sessions.get(name, 0)
@@ -110,9 +110,9 @@ def gather(lead: Lead, activity: Activity) -> Changed | None:
 
 
 read_event = json.Decoder(Seen).decode
-read_activity = msgpack.Decoder(Activity).decode
+read_activity = msgpack.Decoder(ScoredSession).decode
 read_changed = json.Decoder(Changed).decode
-read_session = msgpack.Decoder(Session).decode
+read_session = msgpack.Decoder(LatestSession).decode
 read_lead = msgpack.Decoder(Lead).decode
 write_packed = msgpack.Encoder().encode
 write_changed = json.Encoder().encode
@@ -127,17 +127,17 @@ class Truth(NamedTuple):
 
 def fold(raw: Iterable[Raw]) -> Truth:
     """The job without an engine."""
-    sessions: dict[str, Session] = {}
+    sessions: dict[str, LatestSession] = {}
     leads: dict[str, Lead] = {}
     activities = 0
     for _, value in raw:
         event = read_event(value)
-        session = sessions.setdefault(event.visitor_id, Session())
+        session = sessions.setdefault(event.visitor_id, LatestSession())
         if (score := visit(session, event)) is None:
             continue
         activities += 1
         lead = leads.setdefault(event.lead_id, Lead())
-        gather(lead, Activity(event.visitor_id, event.lead_id, session.number, score, event.t))
+        gather(lead, ScoredSession(event.visitor_id, event.lead_id, session.number, score, event.t))
     return Truth(activities, {name: lead.score for name, lead in leads.items() if lead.score is not None})
 
 
@@ -197,13 +197,13 @@ class Sessions(Keyed):
 
     def open(self, _key: str, parts: dict[str, bytes]) -> Kept:
         raw = parts.get("state")
-        return Kept(Session() if raw is None else read_session(raw))
+        return Kept(LatestSession() if raw is None else read_session(raw))
 
     def evolve(self, _shared: Nothing, state: Kept, message: Seen, _origin: str, emit: Emit) -> None:
         session = state.value
         state.changed = True
         if (score := visit(session, message)) is not None:
-            activity = Activity(message.visitor_id, message.lead_id, session.number, score, message.t)
+            activity = ScoredSession(message.visitor_id, message.lead_id, session.number, score, message.t)
             emit(LEAD_ACTIVITY, message.lead_id, write_packed(activity))
 
 
@@ -217,17 +217,17 @@ class Leads(Keyed):
     name = "leads"
     source = LEAD_ACTIVITY
 
-    def decode(self, record: Record) -> Activity:
+    def decode(self, record: Record) -> ScoredSession:
         return read_activity(record.value)
 
-    def key_of(self, message: Activity) -> str:
+    def key_of(self, message: ScoredSession) -> str:
         return message.lead_id
 
     def open(self, _key: str, parts: dict[str, bytes]) -> Kept:
         raw = parts.get("state")
         return Kept(Lead() if raw is None else read_lead(raw))
 
-    def evolve(self, _shared: Nothing, state: Kept, message: Activity, _origin: str, emit: Emit) -> None:
+    def evolve(self, _shared: Nothing, state: Kept, message: ScoredSession, _origin: str, emit: Emit) -> None:
         state.changed = True
         if (change := gather(state.value, message)) is not None:
             emit(SCORE_CHANGED, message.lead_id, write_changed(change))

@@ -209,7 +209,7 @@ def _input(options: argparse.Namespace, *, slow: bool) -> Input:
 
 
 async def _measure(
-    engine: Engine, data: Input, broker: kafka.Broker, turn: int, options: argparse.Namespace
+    engine: Engine, data: Input, broker: kafka.MeasuredBroker, turn: int, options: argparse.Namespace
 ) -> Result:
     cluster = Cluster(broker.address, f"bench-{int(time.time())}-{engine.name}-{turn}-")
     stages = (Sessions.name, Leads.name)
@@ -240,7 +240,7 @@ async def _measure(
     )
 
 
-def _cpu(broker: kafka.Broker) -> float | None:
+def _cpu(broker: kafka.MeasuredBroker) -> float | None:
     return None if broker.pid is None else cpu_of(broker.pid)
 
 

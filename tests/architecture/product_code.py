@@ -16,13 +16,27 @@ PACKAGES: tuple[str, ...] = tuple(
 )
 
 
+BESIDE = ("bench", "deploy")
+"""Folders with programs that are no part of the product's packages."""
+
+
 @cache
 def modules() -> dict[str, ast.Module]:
     """Every module of the product, by its path under the root."""
+    return _modules_in(PACKAGES)
+
+
+@cache
+def modules_beside() -> dict[str, ast.Module]:
+    """Every module of the programs beside the product, by its path under the root."""
+    return _modules_in(BESIDE)
+
+
+def _modules_in(folders: tuple[str, ...]) -> dict[str, ast.Module]:
     return {
         path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
-        for package in PACKAGES
-        for path in sorted((ROOT / package).rglob("*.py"))
+        for folder in folders
+        for path in sorted((ROOT / folder).rglob("*.py"))
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import banned_words
 import pytest
-from product_code import modules
+from product_code import modules, modules_beside
 
 from schemas.events import EVENT_TYPES
 from scoring.models import rules
@@ -24,7 +24,7 @@ SILENT_DEFAULTS = {
 
 def test_a_class_name_is_defined_in_one_module():
     places = defaultdict(set)
-    for path, tree in modules().items():
+    for path, tree in (modules() | modules_beside()).items():
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef):
                 places[node.name].add(path)

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from bench import latency
-from bench.latency import Measured
+from bench.latency import MeasuredRate
 from bench.processes import Failed
 
 
@@ -78,7 +78,7 @@ def test_a_refusal_is_a_failure_that_names_the_answer():
 
 def test_a_run_in_which_nothing_showed_is_reported_like_any_other(capsys: pytest.CaptureFixture[str]):
     latency._print_results(
-        [Measured("kafka", 5_000, [1.0, 2.0], [], missing=2, again=17, behind=3.0, cores=0.5)]
+        [MeasuredRate("kafka", 5_000, [1.0, 2.0], [], missing=2, again=17, behind=3.0, cores=0.5)]
     )
     told = capsys.readouterr().out
     assert "no: 3 s behind, 2 missing" in told

@@ -20,9 +20,11 @@ import msgspec
 import psycopg
 import structlog
 from psycopg.rows import dict_row
+from psycopg.sql import SQL
 
 from delivery.message import LeadCard, Message
 from projections.connection import Connection
+from projections.outbox import COUNTED_AT_ONCE, count_ended_executions, take_back_counts
 
 Row = dict[str, Any]
 
@@ -94,10 +96,16 @@ _FAILED: Final[LiteralString] = """
 """
 _RETRY: Final[LiteralString] = """
   update public.outbox set status = 'waiting', attempts = 0, next_attempt_at = now(), last_error = null
-  where status in ('dead', 'skipped') and (%(tenant)s::text is null or tenant = %(tenant)s)
+  where {ended}
+"""
+_ENDED: Final[LiteralString] = """
+  status in ('dead', 'skipped') and (%(tenant)s::text is null or tenant = %(tenant)s)
     and (%(execution_ids)s::int8[] is null or execution_id = any(%(execution_ids)s))
     and (%(channel)s::text is null or channel = %(channel)s)
     and (status = 'dead' or %(execution_ids)s::int8[] is not null)
+"""
+_LOCK: Final[LiteralString] = """
+  select tenant, execution_id, counted from public.outbox where {ended} order by tenant, execution_id, channel for update
 """
 _LEAD: Final[LiteralString] = """
   select l.lead_id, l.name, l.email, l.phone, l.company, l.stage, l.assigned_to, l.fields, l.redirect, l.tenant,
@@ -105,7 +113,9 @@ _LEAD: Final[LiteralString] = """
   from live.leads l where l.lead_key = %s
 """
 _PRUNE: Final[LiteralString] = """
-  delete from public.outbox where status in ('delivered', 'skipped') and created_at < now() - %s::interval
+  delete from public.outbox o where status in ('delivered', 'skipped') and counted and created_at < now() - %s::interval
+    and not exists (select from public.outbox other where (other.tenant, other.execution_id) = (o.tenant, o.execution_id)
+      and other.status not in ('delivered', 'skipped'))
 """
 
 
@@ -160,6 +170,8 @@ def _plan_of(connection: Connection, row: Row, prepare: Prepare, lead: LeadCard 
 
 
 MOST_UNKNOWN: Final = 100
+MOST_BATCHES_COUNTED: Final = 20
+"""In one turn: the next one goes on."""
 
 
 def mark_delivered(connection: Connection, message: Message, now: datetime) -> None:
@@ -199,15 +211,24 @@ def retry(
     """Sends dead letters again, from the first attempt on and under their old keys; of named executions also skipped ones.
     Returns how many.
     """
+    named = {
+        "tenant": tenant,
+        "execution_ids": None if execution_ids is None else list(execution_ids),
+        "channel": channel,
+    }
+    lock, again = (SQL(text).format(ended=SQL(_ENDED)) for text in (_LOCK, _RETRY))
     with connection.transaction():
-        return connection.execute(
-            _RETRY,
-            {
-                "tenant": tenant,
-                "execution_ids": None if execution_ids is None else list(execution_ids),
-                "channel": channel,
-            },
-        ).rowcount
+        rows = connection.execute(lock, named).fetchall()
+        take_back_counts(connection, {(owner, number) for owner, number, counted in rows if counted})
+        return connection.execute(again, named).rowcount
+
+
+def count_ended(connection: Connection) -> None:
+    """Adds what has ended to the counts that reports read."""
+    for _ in range(MOST_BATCHES_COUNTED):
+        with connection.transaction():
+            if count_ended_executions(connection) < COUNTED_AT_ONCE:
+                return
 
 
 def prune(connection: Connection, days: int) -> int:

@@ -102,6 +102,7 @@ class DeliveryWorker:
                         if time.monotonic() - measured >= MEASURE_SECONDS:
                             measured = time.monotonic()
                             await self._database.run(_measure, self.breakers)
+                            await self._database.run(outbox.count_ended)
                         if time.monotonic() - pruned >= PRUNE_SECONDS:
                             pruned = time.monotonic()
                             await self._database.run(outbox.prune, OUTBOX_DAYS)

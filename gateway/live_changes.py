@@ -19,7 +19,6 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -314,13 +313,15 @@ def _since_by_lead(notices: Sequence[ChangeNotice]) -> dict[int, int | None] | N
 
 
 def _score_change(row: Row) -> dict[str, Any]:
-    total: Decimal = row["total"]
+    """A score that was taken back is none, and not a fall to 0."""
+    total, removed = row["total"], row["removed"]
     return {
         "lead_id": row["lead_id"],
         "model": row["model"],
         "at": row["at"],
-        "total": plain(total),
-        "rounded": rounded_points(int(total * ONE_POINT)),
+        "total": None if removed else plain(total),
+        "rounded": None if removed else rounded_points(int(total * ONE_POINT)),
+        "removed": removed,
         "change": plain(row["change"]),
         "bands": split_flags(row["bands"])[0],
         "lines": [

@@ -22,8 +22,10 @@ from gateway.door.signed_links import read_link_keys
 from gateway.door.telegram_bots import read_bots
 from gateway.door.whatsapp_numbers import read_numbers
 from leadstream.experiments_folder import active_experiments
+from projections.retention import ROW_KINDS
 from scoring.experiments.experiment_text import ExperimentError
 
+LONGEST_RETENTION_DAYS = 36_500
 _BROKER = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 
 Secrets = tuple[SecretStr, ...]
@@ -137,6 +139,32 @@ def _access_of_tokens(tokens: Iterable[str]) -> object:
     return read_access(tokens=tokens)
 
 
+def _are_row_kinds(entries: tuple[str, ...]) -> tuple[str, ...]:
+    read_row_days(entries)
+    return entries
+
+
+def read_row_days(entries: Iterable[str]) -> dict[str, int]:
+    """Kind of rows -> days. Raises PydanticCustomError."""
+    days = dict[str, int]()
+    for entry in entries:
+        kind, _, text = entry.partition(":")
+        if kind not in ROW_KINDS or not text.isascii() or not text.isdigit() or len(text) > 5:
+            template = "{entry} is not KIND:DAYS with one of the kinds {kinds}"
+            raise PydanticCustomError(
+                "row_kind", template, {"entry": repr(entry[:80]), "kinds": ", ".join(ROW_KINDS)}
+            )
+        if kind in days:
+            raise PydanticCustomError("row_kind", "{kind} is there twice", {"kind": kind})
+        days[kind], least = int(text), ROW_KINDS[kind].least_days
+        if not least <= days[kind] <= LONGEST_RETENTION_DAYS:
+            template = "{kind} wants {least} to {most} days"
+            raise PydanticCustomError(
+                "row_days", template, {"kind": kind, "least": least, "most": LONGEST_RETENTION_DAYS}
+            )
+    return days
+
+
 Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 """Separated by commas or spaces."""
 SecretTexts = Annotated[Secrets, NoDecode, BeforeValidator(_split)]
@@ -146,6 +174,7 @@ TelegramBots = Annotated[SecretTexts, _readable_by(read_bots)]
 WhatsappNumbers = Annotated[SecretTexts, _readable_by(read_numbers)]
 LinkSecrets = Annotated[SecretTexts, _readable_by(read_link_keys)]
 IdentitySecrets = Annotated[SecretTexts, _readable_by(read_identity_secrets)]
+RowDays = Annotated[Texts, AfterValidator(_are_row_kinds)]
 Networks = Annotated[Texts, AfterValidator(_are_networks)]
 Sites = Annotated[Texts, AfterValidator(_hosts_of_sites)]
 Origins = Annotated[Texts, AfterValidator(_are_origins)]

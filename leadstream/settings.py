@@ -43,6 +43,7 @@ from leadstream.setting_types import (
     OidcIssuer,
     Origins,
     PostgresAddress,
+    RowDays,
     SecretTexts,
     Sites,
     TelegramBots,
@@ -50,6 +51,7 @@ from leadstream.setting_types import (
     WhatsappNumbers,
     WriteKeys,
     clear_texts,
+    read_row_days,
 )
 from schemas.topics import DEFAULT_PARTITIONS
 from streams.kafka.cluster import Cluster, KafkaSecurity, SaslMechanism, SecurityProtocol
@@ -194,6 +196,12 @@ class Settings(BaseSettings):
         description="Days after which recorded events and other records are removed from the embedded log, or from the archive of "
         "Kafka's events; 0 keeps them all. Scores and read models stay; a replay of all events is no longer possible. "
         "`leadstream retention` shows what would go.",
+    )
+    row_retention: RowDays = Field(
+        (),
+        description="Days after which old rows are removed from the tables, separated by commas, each KIND:DAYS, with the kinds "
+        "deliveries, notifications, executions, contents (of events; their kinds and sums stay) and audit. What is not named "
+        "stays. `leadstream retention` shows what would go.",
     )
     visitor_id_key: SecretStr | None = Field(
         None,
@@ -515,6 +523,11 @@ class Settings(BaseSettings):
     @property
     def session_times(self) -> SessionTimes:
         return SessionTimes(timedelta(minutes=self.session_idle_minutes), timedelta(hours=self.session_hours))
+
+    @property
+    def row_days(self) -> Mapping[str, int]:
+        """Kind of rows (`projections.retention`) -> after how many days they are removed."""
+        return read_row_days(self.row_retention)
 
     @property
     def signed_identities(self) -> Mapping[str, Sequence[str]]:

@@ -163,7 +163,10 @@ def open_system(settings: Settings, server: Mapping[str, str] | None = None) -> 
                     connection, LIVE_SCHEMA
                 )  # they read the log's tables, which the first start has just created
         try:
-            with analytics_running(database), retention_running(database, settings.log_retention_days):
+            with (
+                analytics_running(database),
+                retention_running(database, settings.log_retention_days, settings.row_days),
+            ):
                 yield System(driver, database())
         finally:
             driver.stop()
@@ -191,15 +194,15 @@ def analytics_running(database: Callable[[], str]) -> Iterator[threading.Event]:
 
 
 @contextmanager
-def retention_running(database: Callable[[], str], days: int) -> Iterator[None]:
-    """Removes what is older than so many days on a thread; 0: everything is kept."""
+def retention_running(database: Callable[[], str], days: int, row_days: Mapping[str, int]) -> Iterator[None]:
+    """Removes what is older than so many days on a thread; 0 and no kind of rows: everything is kept."""
     stop = threading.Event()
-    if not days:
+    if not days and not row_days:
         yield
         return
     thread = threading.Thread(
         target=run_retention,
-        args=(cache(database), days),
+        args=(cache(database), days, row_days),
         kwargs={"stop": stop},
         name="retention",
         daemon=True,

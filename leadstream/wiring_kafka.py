@@ -260,7 +260,9 @@ class ProjectionThread:
             self._pages.enter_context(serve_pages(host, port, self._metrics, lambda: self.reason))
         self._journal.started()
         self._analytics_stop = self._pages.enter_context(analytics_running(self._database))
-        self._pages.enter_context(retention_running(self._database, self._settings.log_retention_days))
+        self._pages.enter_context(
+            retention_running(self._database, self._settings.log_retention_days, self._settings.row_days)
+        )
         self._thread.start()
 
     def _metrics(self) -> bytes:

@@ -18,6 +18,7 @@ from sqlalchemy import Table
 from projections import tables
 from projections.connection import Connection
 from projections.enrichment_queue import digest_of_key
+from projections.outbox import count_ended_executions
 from projections.person import Person
 from projections.tables import ANALYTICS_INFO_KEY, LIVE_SCHEMA
 from schemas.control import MOST_ERASURE_HASHES, Derived, PersonErased
@@ -59,11 +60,13 @@ NAMELESS_TABLES: Final = frozenset(
         "enrichment_usage",
         "erasures",
         "event_archive",
+        "execution_counts",
         "log_source",
         "model_drafts",
         "positions",
         "publications",
         "removed_records",
+        "removed_rows",
         "retried_letters",
         "sign_in_attempts",
         "tenant_days",
@@ -266,6 +269,7 @@ def delete_rows(connection: Connection, person: Person) -> dict[str, int]:
     many went, by table. A rebuild must not run.
     """
     connection.execute("lock table public.positions in row exclusive mode")  # no swap of a rebuild in between
+    count_ended_executions(connection)  # what was done stays counted: the counts name nobody
     removed: dict[str, int] = {}
     for table, condition, parameters in row_conditions(person):
         count = connection.execute(

@@ -19,6 +19,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from projections.retention import ROW_KINDS
 from schemas.record import Chunk, LogPartition
 
 PauseReason = Literal["starting", "database", "kafka", "record"]
@@ -63,7 +64,7 @@ PAUSED = _gauge(
 )
 
 ANALYTICS_REGISTRY = CollectorRegistry()
-"""Of the analytics worker, which runs beside the projection: in a process of its own, or in that of the gateway."""
+"""Of the analytics worker and of retention, which run beside the projection: in a process of its own, or in that of the gateway."""
 ANALYTICS_LAG_SECONDS = Gauge(
     "leadstream_analytics_lag_seconds",
     "How old the oldest change of a lead was whose analytics were computed last (journeys, summaries, attribution); 0 when "
@@ -77,6 +78,15 @@ FAILED_ANALYTICS = Counter(
     "names the lead's key and the error.",
     registry=ANALYTICS_REGISTRY,
 )
+REMOVED = Counter(
+    "leadstream_retention_removed",
+    "What this process has removed by age: records of the log or of the archive, and rows by their kind in "
+    "LEADSTREAM_ROW_RETENTION (contents: rows that lost them).",
+    ["kind"],
+    registry=ANALYTICS_REGISTRY,
+)
+for _kind in ("records", *ROW_KINDS):
+    REMOVED.labels(_kind)
 
 
 def set_paused(reason: PauseReason | None) -> None:

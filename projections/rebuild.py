@@ -21,6 +21,7 @@ from projections.embedded_log import EmbeddedLog, NothingToRebuildError
 from projections.history import HistoryLostError
 from projections.outbox import add_deliveries_of_swap
 from projections.reports import create_reports
+from projections.retention import remove_from_rebuilt
 from projections.tables import ANALYTICS_TABLES, FACT_TABLES, LIVE_SCHEMA, READ_MODEL_TABLES, SHADOW_SCHEMA
 from projections.views import create_views
 from schemas.record import Chunk, LogPartition
@@ -197,6 +198,7 @@ def _complete_shadow(connection: Connection, cut: Mapping[Table, int]) -> None:
     """Adds the facts that the log no longer has, the facts' keys and indexes, and statistics for the planner."""
     with connection.transaction():
         history.add_facts(connection, cut)
+        remove_from_rebuilt(connection, SHADOW_SCHEMA)
         connection.execute(SQL("set local search_path = {}").format(Identifier(SHADOW_SCHEMA)))
         for table in FACT_TABLES:
             connection.execute(

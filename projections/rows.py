@@ -571,6 +571,20 @@ class OutboxRow(NamedTuple):
     last_error: str | None = None
     decision: JsonColumn | None = None
     """What was chosen before the first attempt, so that every attempt does the same: the owner of a lead."""
+    counted: bool = False
+    """Its execution has ended, and is in `execution_counts`."""
+
+
+class ExecutionCountRow(NamedTuple):
+    """How many executions of a quarter of an hour have ended in a status. `forgotten`: carried out or skipped, before there
+    were counts.
+    """
+
+    tenant: str
+    quarter: datetime
+    """Its beginning: every time zone of today begins its days with one."""
+    status: str
+    executions: BigIntColumn
 
 
 class RemovedRecordsRow(NamedTuple):
@@ -583,6 +597,17 @@ class RemovedRecordsRow(NamedTuple):
     """The first one that was not removed."""
     recorded_before: datetime
     removed_at: datetime
+
+
+class RemovedRowsRow(NamedTuple):
+    """What retention has removed of the rows of one kind."""
+
+    kind: str
+    """A name of `projections.retention.ROW_KINDS`."""
+    removed_before: datetime
+    removed_at: datetime
+    removed: BigIntColumn
+    """Rows, since the beginning."""
 
 
 class RecalculationRow(NamedTuple):

@@ -56,6 +56,7 @@ from projections.rows import (
     EnrichmentQueueRow,
     EnrichmentUsageRow,
     ErasureRow,
+    ExecutionCountRow,
     IdentityAttachmentRow,
     IdentityRow,
     LeadConversionRow,
@@ -72,6 +73,7 @@ from projections.rows import (
     QualificationOverrideRow,
     RecalculationRow,
     RemovedRecordsRow,
+    RemovedRowsRow,
     ScoreChangeRow,
     SessionRow,
     SessionScoreRow,
@@ -616,9 +618,19 @@ outbox = _table(
     Index("outbox_dead", "tenant", "execution_id", postgresql_where=text("status = 'dead'")),
     Index("outbox_lead", "lead_key", "last_attempt_at"),
     Index("outbox_workflow", "tenant", "workflow_id", "last_attempt_at"),
+    Index("outbox_uncounted", "tenant", "execution_id", postgresql_where=text("not counted")),
     key=("tenant", "execution_id", "channel"),
     schema=PUBLIC_SCHEMA,
     comment="actions of workflows on their way to the world; no rebuild and no import adds a row",
+)
+
+execution_counts = _table(
+    "execution_counts",
+    ExecutionCountRow,
+    key=("tenant", "quarter", "status"),
+    schema=PUBLIC_SCHEMA,
+    comment="how the executions of workflows ended, by quarter of an hour; kept when the outbox forgets them",
+    postgresql_with=_UPDATED_IN_PLACE,
 )
 
 recalculations = _table(
@@ -753,6 +765,14 @@ removed_records = _table(
     key=("topic", "partition"),
     schema=PUBLIC_SCHEMA,
     comment="what retention has removed of the log, so that whoever needs all of it can say so",
+)
+
+removed_rows = _table(
+    "removed_rows",
+    RemovedRowsRow,
+    key=("kind",),
+    schema=PUBLIC_SCHEMA,
+    comment="what retention has removed of the rows, by kind, so that a rebuild brings none of it back",
 )
 
 erasures = _table(

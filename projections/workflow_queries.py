@@ -8,22 +8,34 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Select,
     Text,
     and_,
     any_,
     case,
+    cast,
     func,
     literal,
     select,
     true,
     tuple_,
+    union_all,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from projections.outbox import OUTBOX_DAYS
-from projections.tables import lead_row_key, leads, notifications, outbox, workflow_executions
+from projections.outbox import OUTBOX_DAYS, OUTBOX_STATUSES
+from projections.retention import DELIVERIES
+from projections.tables import (
+    execution_counts,
+    lead_row_key,
+    leads,
+    notifications,
+    outbox,
+    removed_rows,
+    workflow_executions,
+)
 
 SILENT_STATUS: Final = "silent"
 """Of an execution whose action is not carried out."""
@@ -31,8 +43,6 @@ SILENCED_BY_AGE: Final = "age"
 """Concluded more than a day before it reached the outbox."""
 FORGOTTEN_STATUS: Final = "forgotten"
 """Of an execution that was carried out or skipped so long ago that the outbox no longer has it."""
-OUTBOX_STATUSES: Final = ("dead", "failed", "delivering", "waiting", "skipped", "delivered")
-"""The first of them that one of its channels has is the status of an execution."""
 EXECUTION_STATUSES: Final = (*OUTBOX_STATUSES, SILENT_STATUS, FORGOTTEN_STATUS)
 
 
@@ -50,20 +60,16 @@ _DELIVERY: Final = (
     .limit(1)
     .lateral("delivery")
 )
-_FORGOTTEN: Final = and_(
-    ~workflow_executions.c.silent, workflow_executions.c.at < func.now() - timedelta(days=OUTBOX_DAYS)
+_REMOVED_BEFORE: Final = func.greatest(
+    func.now() - timedelta(days=OUTBOX_DAYS),
+    select(removed_rows.c.removed_before).where(removed_rows.c.kind == DELIVERIES).scalar_subquery(),
 )
-
-
-def _status_of(outbox_status: ColumnElement[Any]) -> ColumnElement[Any]:
-    return case(
-        (outbox_status.is_not(None), outbox_status),
-        (_FORGOTTEN, literal(FORGOTTEN_STATUS)),
-        else_=literal(SILENT_STATUS),
-    )
-
-
-_status: Final[Any] = _status_of(_DELIVERY.c.status)
+_FORGOTTEN: Final = and_(~workflow_executions.c.silent, workflow_executions.c.at < _REMOVED_BEFORE)
+_status: Final[Any] = case(
+    (_DELIVERY.c.status.is_not(None), _DELIVERY.c.status),
+    (_FORGOTTEN, literal(FORGOTTEN_STATUS)),
+    else_=literal(SILENT_STATUS),
+)
 _SILENCED_BY: Final[ColumnElement[Any]] = case(
     (_status == SILENT_STATUS, func.coalesce(workflow_executions.c.silenced_by, literal(SILENCED_BY_AGE)))
 )
@@ -193,26 +199,27 @@ def executions_by_causes(tenant: str, lead_id: str, causes: Sequence[str], *, li
     )
 
 
-def execution_counts(tenant: str, since: datetime | None) -> Select[Any]:
-    """(status, executions), of all or of those since a moment."""
-    conditions = [workflow_executions.c.tenant == tenant]
+def executions_by_status(tenant: str, since: datetime | None) -> Select[Any]:
+    """(status, executions) of what was to be carried out, of all or of those since a moment: kept counts, and what is under way."""
+    kept, row = execution_counts.c, outbox.c
+    of_kept, of_rows = [kept.tenant == tenant], [row.tenant == tenant, ~row.counted]
     if since is not None:
-        conditions.append(workflow_executions.c.at >= since)
-    ranked = (
-        select(outbox.c.execution_id, func.min(_rank(outbox.c.status)).label("rank"))
-        .where(outbox.c.tenant == tenant)
-        .group_by(outbox.c.execution_id)
-        .subquery("ranked")
+        of_kept.append(kept.quarter >= since)
+        of_rows.append(row.at >= since)
+    uncounted = (
+        select(func.min(_rank(row.status)).label("rank"))
+        .where(*of_rows)
+        .group_by(row.execution_id)
+        .subquery("uncounted")
     )
-    status = _status_of(case(*((ranked.c.rank == n, each) for n, each in enumerate(OUTBOX_STATUSES, 1))))
-    return (
-        select(status.label("status"), func.count().label("executions"))
-        .select_from(
-            workflow_executions.outerjoin(ranked, ranked.c.execution_id == workflow_executions.c.execution_id)
-        )
-        .where(*conditions)
-        .group_by(status)
-    )
+    status = case(*((uncounted.c.rank == n, each) for n, each in enumerate(OUTBOX_STATUSES, 1)))
+    every = union_all(
+        select(kept.status, kept.executions).where(*of_kept),
+        select(status.label("status"), literal(1).label("executions")),
+    ).subquery("every")
+    return select(
+        every.c.status, cast(func.sum(every.c.executions), BigInteger).label("executions")
+    ).group_by(every.c.status)
 
 
 # Messages inside the application

@@ -57,6 +57,7 @@ SERVERS = {
 
 SLOWEST_FIRST = [
     "system/test_kafka_chaos.py",
+    "leadstream/test_killed_erasure.py",
     "kafka/test_kafka_serve.py",
     "deploy/test_alerts_live.py",
     "docs/test_readme_walk.py",

@@ -5,7 +5,6 @@ from typing import Any
 
 from gateway.api.found_leads import lead_id_as_sent
 from gateway.store import Row
-from projections.outbox import OUTBOX_DAYS
 
 _SILENCED: Mapping[str, str] = {
     "import": "it was imported",
@@ -36,7 +35,7 @@ def outcome_text(row: Row) -> str:
         case "delivering":
             return "is being carried out"
         case "forgotten":
-            return f"carried out or skipped, more than {OUTBOX_DAYS} days ago"
+            return "ended so long ago that the outbox no longer has how"
         case "silent":
             return f"nothing is done: {_SILENCED[row['silenced_by']]}"
         case other:

@@ -154,6 +154,7 @@ async def history(
         made = _Change(entry["at"], entry["position"], previous)
         override = override_in_history(overrides, entry["at"])
         score_then = _shape(tenant, lead, model, score, entry["bands"], made, points, entry["at"], override)
+        score_then["removed"] = entry["removed"]
         shown.append({**score_then, "workflows": triggered.get((entry["at"], entry["caused_by"]), [])})
         points = _before(points, entry["lines"])
     more = len(rows) > limit

@@ -507,6 +507,7 @@ def _entry(row: Row, events: EventsById) -> dict[str, Any]:
         "change": plain(row["change"]),
         "previous": plain(row["previous"]),
         "total": plain(row["total"]),
+        "removed": row["removed"],
         **bands_and_flags(row["bands"]),
         "lines": [
             {"group": group, "rule": rule, "kind": kind, "points": line_points}

@@ -5,6 +5,7 @@ has the address of the next page.
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlencode
@@ -18,6 +19,7 @@ from gateway.api import statements
 from gateway.api.lead_flags import bands_and_flags
 from gateway.api.lead_pages import PAGE, After, Limit, Offset, leads_page, page_start
 from gateway.api.leads import BOARD_MODEL, LONGEST_SEARCH, NO_NUL, plain
+from gateway.api.overrides import override_in_row
 from gateway.api.services import authorized_caller, services_of
 from gateway.documented import answer_docs, example_bodies
 from gateway.door.addresses import searched_addresses
@@ -96,9 +98,9 @@ async def tenant_leads(
         voices = await ask(statements.latest_voices(keys)) if keys else ()
     model = (await services.ports.published(tenant)).models.get(BOARD_MODEL) if keys else None
     recordings = {voice["lead_key"]: voice for voice in voices}
-    following = page.following
+    following, now = page.following, services.ports.now()
     return JsonAnswer(
-        [_lead(row, recordings.get(row["lead_key"], {}), model) for row in page.rows],
+        [_lead(row, recordings.get(row["lead_key"], {}), model, now) for row in page.rows],
         headers=None if following is None else {"Link": f'<{_next(request, following)}>; rel="next"'},
     )
 
@@ -110,7 +112,7 @@ def _next(request: Request, after: str) -> str:
     return f"{services_of(request).ports.public_url}{quote(request.url.path)}?{urlencode(parameters)}"
 
 
-def _lead(row: Row, voice: Mapping[str, Any], model: Model | None) -> dict[str, Any]:
+def _lead(row: Row, voice: Mapping[str, Any], model: Model | None, now: datetime) -> dict[str, Any]:
     counts, fields, refuses = row["counts"], row["fields"], queries.refuses_profiling(row)
     scans, views, messages = (
         counts.get(signal, 0) for signal in ("qr_scanned", "catalog_viewed", "message_received")
@@ -133,6 +135,7 @@ def _lead(row: Row, voice: Mapping[str, Any], model: Model | None) -> dict[str, 
         "voice_seconds": decimal_or_given(voice.get("duration_s")),
         "voice_url": _voice_url(voice),
         "stage": row["stage"],
+        "qualification_override": override_in_row(row, now),
         "created_at": row["created_at"],
         "last_interaction_at": row["last_interaction_at"],
     }

@@ -106,7 +106,7 @@ def _not_retried_reason(status: str) -> str:
         case "delivered":
             return "it is carried out already"
         case "forgotten":
-            return f"the outbox keeps what was carried out or skipped for {OUTBOX_DAYS} days, and no longer has it"
+            return f"the outbox keeps what has ended for {OUTBOX_DAYS} days at most, and no longer has it"
         case _:
             return f"it is {status}: only a dead or skipped execution is tried again by hand"
 

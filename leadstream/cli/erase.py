@@ -58,7 +58,7 @@ def erase(
         bool,
         typer.Option(
             "--rewrite",
-            help="Also write the files of the tables anew; readers wait meanwhile (docs/privacy.md).",
+            help="Also write the files of the tables anew; readers wait meanwhile (docs/privacy.md). Without a lead: only this.",
         ),
     ] = False,
     tenant: Tenant = DEFAULT_TENANT,
@@ -76,11 +76,15 @@ def erase(
     from leadstream.operations.named_lead import lead_named
     from leadstream.operations.open_store import open_database_url, settings_as_served
 
-    if [lead is not None, resume, delete_records is not None].count(True) != 1:
-        raise Failure("Name one lead, or pass --resume or --delete-records.")
+    only_rewrite = rewrite and lead is None and not resume and delete_records is None
+    if [lead is not None, resume, delete_records is not None, only_rewrite].count(True) != 1:
+        raise Failure("Name one lead, or pass --resume, --delete-records or --rewrite.")
     settings = settings_as_served(settings_of_store(data_dir=data_dir, database_url=database_url))
     if delete_records is not None:
         _delete_records(settings, delete_records, sure=yes)
+        return
+    if only_rewrite:
+        _rewrite(settings)
         return
     if lead is None:
         _resume(settings)
@@ -142,6 +146,15 @@ def _resume(settings: "Settings") -> None:
             remains=remains_of(settings),
         )
     print_line(f"{finished} erasures were finished." if finished else "No erasure was interrupted.")
+
+
+def _rewrite(settings: "Settings") -> None:
+    from leadstream.operations.erasing import rewrite_files
+    from leadstream.operations.open_store import open_database_url
+
+    with open_database_url(settings) as url:
+        rewrite_files(url)
+    print_line("The files have nothing of deleted rows any more.")
 
 
 def _delete_records(settings: "Settings", erasure_id: str, *, sure: bool) -> None:

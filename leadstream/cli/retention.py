@@ -1,5 +1,7 @@
 """`leadstream retention`: what is older than the retention, and removing it now."""
 
+from collections import Counter
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,6 +10,7 @@ from leadstream.cli.options import OPERATE, DatabaseUrl, DataDir, settings_of_st
 from leadstream.console import Failure, print_line, print_records, print_status, progress_bar
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from projections.connection import Connection
@@ -20,7 +23,7 @@ def retention(
     days: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Of so many days. Default: LEADSTREAM_LOG_RETENTION_DAYS.", show_default=False
+            min=1, help="Records of so many days. Default: LEADSTREAM_LOG_RETENTION_DAYS.", show_default=False
         ),
     ] = None,
     *,
@@ -30,44 +33,66 @@ def retention(
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Show which records are older than the retention, or remove them.
+    """Show which records and rows are older than the retention, or remove them.
 
-    They are records of the embedded log, or Kafka's events in their archive.
-    A server removes them every hour if LEADSTREAM_LOG_RETENTION_DAYS is set;
-    this command works with or without a running server. Scores, histories
-    and read models stay. A replay of all events (what-if with new signals,
-    backtest, restate, export --to-kafka) is no longer possible afterwards,
-    and says so.
+    Records are those of the embedded log, or Kafka's events in their archive
+    (LEADSTREAM_LOG_RETENTION_DAYS). Rows are those of the kinds that
+    LEADSTREAM_ROW_RETENTION names. A server removes both every hour; this
+    command works with or without a running server. Scores, histories and sums
+    stay. Without the oldest records, a replay of all events (what-if with new
+    signals, backtest, restate, export --to-kafka) is no longer possible, and
+    says so.
     """
-    from datetime import timedelta
-
     from leadstream.clock import utc_now
     from leadstream.operations.accounts import recorded_command
     from leadstream.operations.open_store import open_database_url, settings_as_served
-    from leadstream.operations.retention import RebuildUnderWayError, remove_everything_old
+    from leadstream.operations.retention import RECORDS, RebuildUnderWayError, remove_all_old
     from projections.connection import connect_watched
 
     settings = settings_as_served(settings_of_store(data_dir=data_dir, database_url=database_url))
     kept_days = days or settings.log_retention_days
-    if not kept_days:
+    row_days = settings.row_days
+    if not kept_days and not row_days:
         raise Failure(
-            "Everything is kept: LEADSTREAM_LOG_RETENTION_DAYS is 0. `leadstream retention --days 90` shows what is older than "
-            "90 days."
+            "Everything is kept: LEADSTREAM_LOG_RETENTION_DAYS is 0, and LEADSTREAM_ROW_RETENTION names no rows. `leadstream "
+            "retention --days 90` shows the records that are older than 90 days."
         )
-    before = utc_now() - timedelta(days=kept_days)
+    at = utc_now()
     with open_database_url(settings) as url, connect_watched(url, autocommit=True) as connection:
         if not apply:
-            _show_old(connection, before, kept_days)
+            if kept_days:
+                _show_old(connection, at - timedelta(days=kept_days), kept_days)
+            if row_days:
+                _show_old_rows(connection, at, row_days)
             return
         with recorded_command(url), progress_bar("Removing", None) as report:
-            removed = 0
+            removed = Counter[str]()
             try:
-                for count in remove_everything_old(connection, before):
-                    removed += count
-                    report(removed)
+                for kind, count in remove_all_old(connection, kept_days, row_days, at):
+                    removed[kind] += count
+                    report(removed.total())
             except RebuildUnderWayError as cause:
                 raise Failure(str(cause)) from cause
-        print_line(f"{removed:,} records were removed.")
+        kinds = [RECORDS] if kept_days else []
+        for kind in [*kinds, *row_days]:
+            print_line(
+                f"{kind}: {removed[kind]:,} {'lost what they had' if kind == 'contents' else 'were removed'}."
+            )
+
+
+def _show_old_rows(connection: "Connection", at: "datetime", row_days: "Mapping[str, int]") -> None:
+    from projections.retention import ROW_KINDS, count_old_rows
+
+    rows = [
+        [
+            kind,
+            ROW_KINDS[kind].about,
+            str(days),
+            f"{count_old_rows(connection, kind, at - timedelta(days=days)):,}",
+        ]
+        for kind, days in row_days.items()
+    ]
+    print_records(["rows", "they are", "kept for days", "older"], rows)
 
 
 def _show_old(connection: "Connection", before: "datetime", days: int) -> None:

@@ -336,16 +336,50 @@ def _vacuum_log(connection: Connection, *, full: bool) -> None:
         connection.execute(f"vacuum ({option}analyze) public.{name}".encode())
 
 
+def rewrite_files(database_url: str) -> None:
+    """Writes the files of all tables with people anew, and begins a new write-ahead log: of rows that were deleted, nothing is in
+    them afterwards. Readers wait meanwhile. Raises Failure.
+    """
+    with (
+        connect_watched(database_url, options=READ_OPTIONS, autocommit=True) as connection,
+        _without_rebuild(connection),
+    ):
+        erasures.vacuum_rows(connection, full=True)
+        if not _is_on_kafka(connection):
+            _vacuum_log(connection, full=True)
+        connection.execute("vacuum (full, analyze) public.erasures")
+        _write_files(connection, full=True)
+
+
 def _write_files(connection: Connection, *, full: bool) -> None:
-    """The planner's older statistics have values, too. With `full`, the files are on disk afterwards. PostgreSQL lets only its
-    own administrator do both; a server of others does them by itself, later.
+    """The planner's older statistics have values, too. With `full`, the files are on disk afterwards, and none of the write-ahead log
+    is older. PostgreSQL lets only its own administrator do this; a server of others does it by itself, later.
     """
     try:
         connection.execute(f"vacuum ({'full' if full else 'full false'}) pg_catalog.pg_statistic".encode())
         if full:
-            connection.execute("checkpoint")
+            _begin_write_ahead_log(connection)
     except psycopg.errors.InsufficientPrivilege:
         _log.info("PostgreSQL cleans its statistics and makes its next checkpoint by itself")
+
+
+def _begin_write_ahead_log(connection: Connection) -> None:
+    """PostgreSQL renames old files of the log to be written again later, and so keeps their bytes. Here it deletes them, and writes
+    over those that wait already.
+    """
+    connection.execute("alter system set wal_recycle = off")
+    connection.execute("select pg_reload_conf()")
+    try:
+        waiting = connection.execute(
+            "select count(*) from pg_ls_waldir() where length(name) = 24 and name > pg_walfile_name(pg_current_wal_lsn())"
+        ).fetchone()
+        for _ in range(1 + (waiting[0] if waiting else 0)):
+            connection.execute("select pg_logical_emit_message(false, 'leadstream', 'erased')")
+            connection.execute("select pg_switch_wal()")
+        connection.execute("checkpoint")
+    finally:
+        connection.execute("alter system reset wal_recycle")
+        connection.execute("select pg_reload_conf()")
 
 
 def _is_on_kafka(connection: Connection) -> bool:

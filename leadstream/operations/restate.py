@@ -49,9 +49,11 @@ from projections.tables import (
     enrichment_queue,
     enrichment_usage,
     erasures,
+    execution_counts,
     model_drafts,
     notifications,
     outbox,
+    removed_rows,
     user_sessions,
     users,
 )
@@ -342,7 +344,7 @@ def keep_beside_log(old: Connection, new: Connection) -> None:
     """Copies what is not in the log: drafts of models, actions of workflows on their way, notifications, keys, people and the
     audit log, and which dead letters were sent again. Removes what only the comparison needed.
     """
-    for table in (model_drafts, outbox, notifications, erasures):
+    for table in (model_drafts, outbox, execution_counts, notifications, erasures, removed_rows):
         _copy_table(old, new, table)
     for table in (crm_records, crm_cursors, crm_inbox, enrichment_queue, enrichment_cache, enrichment_usage):
         _copy_table(old, new, table)

@@ -1,4 +1,5 @@
-"""Removes what is older than the retention: records of the embedded log, or Kafka's events in their archive.
+"""Removes what is older than the retention: records of the embedded log, or Kafka's events in their archive; and rows, by
+kind (`projections.retention`).
 
 Records go from the oldest on, in small transactions, each of which notes how far it came: so a run that is killed goes on
 where it was, and no position is ever given twice. Only what every fold and projection has passed is removed. The state of
@@ -7,7 +8,8 @@ the folds and the rows of the read models stay, so a restart and a rebuild need 
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
@@ -21,7 +23,9 @@ from authoring.problem import NoLongerKept
 from leadstream.clock import utc_now
 from projections.archive import FIRST_YEAR, LAST_YEAR
 from projections.connection import Connection, connect_watched
+from projections.metrics import REMOVED
 from projections.rebuild import REBUILD_LOCK_ID
+from projections.retention import remove_old_rows
 from projections.source import embedded_log_exists
 from projections.tables import LIVE_SCHEMA
 from schemas import topics
@@ -34,6 +38,7 @@ REMOVED_AT_ONCE: Final = 2_000
 """Records of one transaction."""
 SECONDS_BETWEEN_RUNS: Final = 3_600.0
 SECONDS_BEFORE_FIRST: Final = 60.0
+RECORDS: Final = "records"
 ARCHIVE: Final = -1
 """In `removed_records`, the partition that stands for the whole archive of Kafka's events."""
 
@@ -110,6 +115,7 @@ def remove_old_archive(connection: Connection, before: datetime) -> Iterator[int
         if not removed:
             break
         yield removed
+    _remove_letters_of_archive(connection)
     _drop_empty_months(connection, before)
 
 
@@ -121,14 +127,19 @@ def old_events_of_archive(connection: Connection, before: datetime) -> int:
 
 
 def run_retention(
-    database: Callable[[], str], days: int, *, stop: threading.Event, now: Callable[[], datetime] = utc_now
+    database: Callable[[], str],
+    days: int,
+    row_days: Mapping[str, int],
+    *,
+    stop: threading.Event,
+    now: Callable[[], datetime] = utc_now,
 ) -> None:
-    """Removes what is older than so many days, again and again, until `stop`. Never raises."""
+    """Removes what is older than so many days, again and again, until `stop`. 0: records stay. Never raises."""
     pause = SECONDS_BEFORE_FIRST
     while not stop.wait(pause):
         pause = SECONDS_BETWEEN_RUNS
         try:
-            removed = _remove_once(database(), now() - timedelta(days=days), stop)
+            removed = _remove_once(database(), days, row_days, now(), stop)
         except RebuildUnderWayError:
             pause = SECONDS_BEFORE_FIRST
         except (psycopg.Error, OSError) as cause:
@@ -136,17 +147,35 @@ def run_retention(
             pause = SECONDS_BEFORE_FIRST
         else:
             if removed:
-                _log.info("old records were removed", records=removed, days=days)
+                _log.info("old records and rows were removed", **removed)
 
 
-def _remove_once(database_url: str, before: datetime, stop: threading.Event) -> int:
-    removed = 0
+def _remove_once(
+    database_url: str, days: int, row_days: Mapping[str, int], at: datetime, stop: threading.Event
+) -> dict[str, int]:
+    removed = Counter[str]()
     with connect_watched(database_url, autocommit=True) as connection:
-        for count in remove_everything_old(connection, before):
-            removed += count
+        for kind, count in remove_all_old(connection, days, row_days, at):
+            removed[kind] += count
+            REMOVED.labels(kind).inc(count)
             if stop.is_set():
                 break
-    return removed
+    return dict(removed)
+
+
+def remove_all_old(
+    connection: Connection, days: int, row_days: Mapping[str, int], at: datetime
+) -> Iterator[tuple[str, int]]:
+    """Records (unless `days` is 0), and rows of each kind; yields how many of which, after each transaction. Raises
+    RebuildUnderWayError.
+    """
+    with holding_off_rebuild(connection):
+        for kind, kept_days in row_days.items():
+            for count in remove_old_rows(connection, kind, at - timedelta(days=kept_days)):
+                yield kind, count
+    if days:
+        for count in remove_everything_old(connection, at - timedelta(days=days)):
+            yield RECORDS, count
 
 
 def remove_everything_old(connection: Connection, before: datetime) -> Iterator[int]:
@@ -261,6 +290,18 @@ def _source_is_removed(record: Record, starts: dict[LogPartition, int]) -> bool:
 
 
 @contextmanager
+def holding_off_rebuild(connection: Connection) -> Iterator[None]:
+    """No rebuild begins meanwhile: it would copy rows that go. Raises RebuildUnderWayError."""
+    row = connection.execute("select pg_try_advisory_lock(%s)", (REBUILD_LOCK_ID,)).fetchone()
+    if row is None or not row[0]:
+        raise RebuildUnderWayError("A rebuild reads the log now: try again when it has ended.")
+    try:
+        yield
+    finally:
+        connection.execute("select pg_advisory_unlock(%s)", (REBUILD_LOCK_ID,))
+
+
+@contextmanager
 def _no_rebuild(connection: Connection) -> Iterator[None]:
     """Inside of a transaction: no rebuild runs until its end. Raises RebuildUnderWayError."""
     row = connection.execute("select pg_try_advisory_xact_lock(%s)", (REBUILD_LOCK_ID,)).fetchone()
@@ -303,6 +344,18 @@ def _remove_dead_letter_rows(connection: Connection, starts: dict[LogPartition, 
 
 
 # The archive
+
+
+def _remove_letters_of_archive(connection: Connection) -> None:
+    """Dead letters of events that are older than every event of their partition in the archive."""
+    connection.execute(
+        SQL(
+            """delete from {} letter using (select partition, min(position) as first from public.event_archive group by 1) kept
+               where letter.topic = %s and letter.partition = kept.partition and letter.position < kept.first
+               and exists (select from public.removed_records where topic = %s)"""
+        ).format(Identifier(LIVE_SCHEMA, "dead_letters")),
+        (topics.EVENTS, topics.EVENTS),
+    )
 
 
 def _drop_empty_months(connection: Connection, before: datetime) -> None:

@@ -374,6 +374,7 @@ async def test_a_qualification_set_by_hand_and_the_time_to_contact_are_shown(dat
         later = (datetime.now(UTC) + timedelta(days=4)).isoformat()
         future = (await http.get("/api/leads/123", params={"as_of": later})).json()["lead"]
         board = (await http.get("/api/leads")).json()["leads"]
+        of_agent = (await http.get("/api/tenants/default/leads")).json()
         clock.ahead = timedelta(minutes=6)
         waiting = (await http.get("/api/leads/123")).json()["lead"]["speed_to_lead"]
         clock.ahead = timedelta(0)
@@ -391,6 +392,7 @@ async def test_a_qualification_set_by_hand_and_the_time_to_contact_are_shown(dat
         microsecond=datetime.fromisoformat(until).microsecond // 1000 * 1000
     )
     assert shown["qualification_override"] == override == board[0]["qualification_override"]
+    assert of_agent[0]["qualification_override"] == override
     assert past["qualification_override"] is future["qualification_override"] is None
     assert "qualification_override" not in ended
     assert "qualification_override" not in removed

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import psycopg
 import pytest
+from msgspec import structs
 
 from gateway import live_changes
 from gateway.answers import RequestProblem
@@ -63,6 +64,7 @@ async def test_a_reader_is_sent_what_changed_in_its_tenant_and_nothing_else(data
                 "at": at(10).isoformat().replace("+00:00", "Z"),
                 "total": 35,
                 "rounded": 35,
+                "removed": False,
                 "change": 25,
                 "bands": {"temperature": "hot"},
                 "lines": [{"group": "behavior", "rule": "Asked for a demo", "kind": "points", "points": 25}],
@@ -173,3 +175,18 @@ async def test_too_many_readers_are_refused():
     assert await anext(live.stream("default", None)) == b"retry: 1000\n\n"
     for reader in readers:
         await reader.aclose()
+
+
+@pytest.mark.postgres
+async def test_a_score_that_is_taken_back_is_sent_as_removed_and_not_as_a_fall_to_0(database_url):
+    house = House(database_url)
+    house.write(lead("ada", 35))
+    async with gateway(house) as live:
+        start = live.page("default", None).position
+        lines = [("behavior", "Asked for a demo", "points", -35)]
+        taken_back = changed("ada", 0, 35, lines, minutes=10, caused_by="event:d", band=None)
+        house.write(structs.replace(taken_back, removed=True), lead("ada", 0))
+        _, (change,) = await changes_after(live, "default", start)
+        (score,) = change["scores"]
+        assert (score["removed"], score["total"], score["rounded"]) == (True, None, None)
+        assert score["change"] == -35, "the ledger adds up"

@@ -88,6 +88,11 @@ async def test_a_lead_that_objects_is_scored_nowhere_and_comes_back_with_its_agr
             True,
         )
         assert {entry["total"] for entry in shown["ledger"][:4]} == {0}
+        assert [entry["removed"] for entry in shown["ledger"]] == [True] * 4 + [False] * (
+            len(shown["ledger"]) - 4
+        )
+        rules = (await http.get("/api/lead-qualification/lead-scores/history?lead_id=1")).json()
+        assert [entry["removed"] for entry in rules] == [True] + [False] * (len(rules) - 1)
         board = (await http.get("/api/leads")).json()["leads"]
         assert [(each["lead_id"], each["do_not_score"]) for each in board] == [("2", False), ("1", True)]
         later = (datetime.now(UTC) + timedelta(days=30)).isoformat()

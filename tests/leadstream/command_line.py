@@ -92,6 +92,10 @@ class Server:
         self.client = httpx.Client(timeout=30)
 
     def start(self) -> None:
+        self.launch()
+        self.wait_until_ready()
+
+    def launch(self) -> None:
         port = free_port()
         with self.said.open("ab") as said:
             self.process = Program(
@@ -110,6 +114,9 @@ class Server:
                 env=environment(**self._settings),
             )
         self.client.base_url = httpx.URL(f"http://127.0.0.1:{port}")
+
+    def wait_until_ready(self) -> None:
+        assert self.process is not None
         deadline = time.monotonic() + STARTING_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
             try:

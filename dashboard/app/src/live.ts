@@ -6,7 +6,8 @@ import { signal } from "@preact/signals";
 import { isLocked, keyHeaders, read } from "./api";
 
 export type ScoreChange = {
-  lead_id: string; model: string; at: string; total: number; rounded: number; change: number;
+  lead_id: string; model: string; at: string; total: number | null; rounded: number | null; change: number;
+  removed: boolean; // the score was taken back: the lead has none of this model
   bands: Record<string, string | null>; lines: { group: string; rule: string; kind: string; points: number }[];
 };
 export type Changes = { leads: string[]; scores: ScoreChange[] };

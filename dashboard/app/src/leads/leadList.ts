@@ -46,6 +46,7 @@ export const recent = signal<readonly ScoreChange[]>([]);
 
 let starts: string[] = [""]; // the query of each loaded page beyond the filters
 let isHeld = false;
+let mayHaveErased = false; // everything is read again: a lead that is missing then has been erased
 let newest: readonly Lead[] = [];
 let running: AbortController | null = null;
 let retry: ReturnType<typeof setTimeout> | undefined;
@@ -103,11 +104,13 @@ function show(): void {
   const isSame = old.length === newest.length && old.every((lead, index) => lead.lead_id === newest[index]?.lead_id);
   if (!isHeld || isSame || !old.length) {
     leads.value = newest;
-    orderWaits.value = false;
+    orderWaits.value = mayHaveErased = false;
     return;
   }
   const byId = new Map(newest.map((lead) => [lead.lead_id, lead]));
-  leads.value = old.map((lead) => byId.get(lead.lead_id) ?? lead);
+  const kept = mayHaveErased ? old.filter((lead) => byId.has(lead.lead_id)) : old;
+  mayHaveErased = false;
+  leads.value = kept.map((lead) => byId.get(lead.lead_id) ?? lead);
   orderWaits.value = true;
 }
 
@@ -131,7 +134,11 @@ function noteMovements(rows: readonly Lead[]): void {
   const now = Date.now();
   const moved = new Map([...movements.peek()].filter(([, each]) => each.until > now));
   for (const lead of rows) {
-    const total = lead.scores[scoredBy]?.rounded ?? 0;
+    const total = lead.scores[scoredBy]?.rounded;
+    if (total === undefined) { // none, or taken back: that is no fall to 0
+      totals.delete(lead.lead_id);
+      continue;
+    }
     const before = totals.get(lead.lead_id);
     if (before !== undefined && before !== total) moved.set(lead.lead_id, { points: total - before, until: now + MOVEMENT_MS });
     totals.set(lead.lead_id, total);
@@ -166,7 +173,11 @@ function take(changes: Changes | null): void {
   if (changes) {
     changes.leads.forEach((id) => askedReasons.delete(id));
     noteRecent(changes.scores);
-  } else askedReasons.clear();
+  } else {
+    askedReasons.clear();
+    recent.value = []; // it may name somebody who was erased
+    mayHaveErased = true;
+  }
   timer ??= setTimeout(() => {
     timer = undefined;
     void refresh();
@@ -182,7 +193,7 @@ function scheduleCounts(): void {
 function noteRecent(changes: readonly ScoreChange[]): void {
   const seen = new Set(recent.peek().map((each) => `${each.lead_id} ${each.at}`));
   const fresh = changes
-    .filter((each) => each.model === model.peek() && each.change && (includesAnonymous.peek() || !each.lead_id.startsWith("anon:")) && !seen.has(`${each.lead_id} ${each.at}`))
+    .filter((each) => each.model === model.peek() && each.change && !each.removed && (includesAnonymous.peek() || !each.lead_id.startsWith("anon:")) && !seen.has(`${each.lead_id} ${each.at}`))
     .reverse();
   if (fresh.length) recent.value = [...fresh, ...recent.peek()].slice(0, MOST_RECENT);
 }

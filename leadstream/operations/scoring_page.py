@@ -7,6 +7,7 @@ The same models give the same bytes; nothing here is read at run time.
 from pathlib import Path
 
 from scoring.editing.describe import describe_model, markdown_table
+from scoring.features import sequence_signals, sequences
 from scoring.features.profile_fields import FIELD_TYPES, types_of_fields
 from scoring.models import band_text, model_text, phrases, rules
 from scoring.models.model import built_in_models, optional_models
@@ -40,7 +41,9 @@ def limits_part() -> str:
         "characters of a model": model_text.LONGEST_TEXT,
         "groups": model_text.MOST_GROUPS,
         "rules": model_text.MOST_RULES,
-        "signals of its own": model_text.MOST_SIGNALS,
+        "signals of its own, those of rules with `site` and sequences among them": model_text.MOST_SIGNALS,
+        "sequences": sequence_signals.MOST_SEQUENCES,
+        "steps of a sequence": sequences.MOST_STEPS,
         "sets of bands, and matrices": band_text.MOST_SCALES,
         "bands of a set": band_text.MOST_BANDS,
         "alternatives of a band's needs": band_text.MOST_REQUIREMENTS,

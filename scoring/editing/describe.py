@@ -97,9 +97,11 @@ def describe_rule(rule: Table) -> tuple[str, str]:
     subject, points = rule[kind], rule.get("points", 0)
     match kind:
         case "each":
-            return f"each {_any_of_text(subject)}", f"{_number_text(points)} each"
+            return f"each {_any_of_text(subject)}{_site_text(rule)}", f"{_number_text(points)} each"
         case "once":
-            return f"at least one {_any_of_text(subject)}", _number_text(points)
+            return f"at least one {_any_of_text(subject)}{_site_text(rule)}", _number_text(points)
+        case "sequence":
+            return _sequence_text(rule), f"{_number_text(points)} each"
         case "has":
             return f"{_any_of_text(subject)} is given", _number_text(points)
         case "steps":
@@ -117,6 +119,19 @@ def describe_rule(rule: Table) -> tuple[str, str]:
             return "everybody", _number_text(subject)
         case _:
             assert_never(kind)
+
+
+def _sequence_text(table: Table) -> str:
+    """A sequence of a rule or a signal."""
+    steps = ", then ".join(map(_as_code, table["sequence"]))
+    return f"{steps}, within {table['within']}{_site_text(table)}"
+
+
+def _site_text(table: Table) -> str:
+    if "site" not in table:
+        return ""
+    sites = table["site"] if isinstance(table["site"], list) else [table["site"]]
+    return f" on {' or '.join(map(_as_code, sites))}"
 
 
 def _condition_text(subject: str, table: Table) -> str:
@@ -152,6 +167,8 @@ def _signals_text(signals: Table) -> str:
 
 
 def _signal_text(signal: Table) -> str:
+    if "sequence" in signal:
+        return _sequence_text(signal)
     wheres = ([signal] if "field" in signal else []) + signal.get("where", [])
     parts = [_as_code(signal["event"])]
     if "source" in signal:
@@ -160,6 +177,8 @@ def _signal_text(signal: Table) -> str:
         parts.append(
             "where " + " and ".join(_condition_text(_as_code(where["field"]), where) for where in wheres)
         )
+    if "site" in signal:
+        parts.append(_site_text(signal).strip())
     if "distinct" in signal:
         parts.append(f"each {_as_code(signal['distinct'])} once")
     return ", ".join(parts)

@@ -16,7 +16,8 @@ from tomlkit import TOMLDocument
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AoT, Array, InlineTable, Table
 
-from scoring.features.signals import SignalDefinition, define_signal
+from scoring.features.sequence_signals import define_signals
+from scoring.features.signals import SignalDefinition
 
 Document = MutableMapping[str, Any]
 EntryTable = Mapping[str, Any]
@@ -109,7 +110,7 @@ def entry_numbered(kind: EntryKind, document: Mapping[str, Any], number: int) ->
 
 def signals_defined_in(document: Mapping[str, Any]) -> dict[str, SignalDefinition]:
     """The signals that the model defines."""
-    return {name: define_signal(name, dict(table)) for name, table in document.get("signals", {}).items()}
+    return define_signals({name: dict(table) for name, table in document.get("signals", {}).items()})
 
 
 def next_number(kind: EntryKind, document: Mapping[str, Any]) -> int:

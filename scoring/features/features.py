@@ -30,6 +30,13 @@ from scoring.features.keyed_events import (
     remove_excess,
 )
 from scoring.features.profile_fields import PROFILING_CONSENT_FIELD, STANDARD_FIELDS, FieldValue
+from scoring.features.sequences import (
+    KeptSequence,
+    SequenceDelta,
+    add_step_event,
+    merged_sequence,
+    occurrences_of,
+)
 
 DAYS_KEPT = 100
 FIELDS_KEPT = 64
@@ -89,6 +96,9 @@ class Features(Struct, array_like=True):
     """(occurred_at, event_id, category); the least wins."""
     keyed: KeyedEvents = {}
     """Events that have a natural key. `signals` and `sums` do not contain them; `with_keyed_events_counted` adds them."""
+    sequences: dict[str, KeptSequence] = {}
+    """Events in an order in time. `signals` has only the occurrences that are no longer kept; `with_keyed_events_counted`
+    adds the others."""
 
 
 class FeatureDelta(Struct, array_like=True):
@@ -107,6 +117,7 @@ class FeatureDelta(Struct, array_like=True):
     """(kind, digest): the signals and sums are of the event that this key names, and count once."""
     refund: tuple[str, str, RefundReport] | None = None
     """(digest of the order, digest of the refund, refund)"""
+    sequences: dict[str, SequenceDelta] = {}
 
 
 def evolve(features: Features, delta: FeatureDelta) -> None:
@@ -123,6 +134,10 @@ def evolve(features: Features, delta: FeatureDelta) -> None:
     if delta.refund is not None:
         order, refund_id, refund = delta.refund
         _put_keyed(features, ORDER_EVENT_KIND, order, KeyedEvent(refunds={refund_id: refund}))
+    for name, step in delta.sequences.items():
+        kept = features.sequences.setdefault(name, KeptSequence(step.within, step.length))
+        for last_at, _, last_day, _ in add_step_event(kept, (at, step.event_id, day, step.steps)):
+            _count_signal(features.signals, name, last_at, last_day)
     for name, value in delta.fields.items():
         _write_field(features.fields, name, (at, delta.event_id, value))
     for name, item in delta.items:
@@ -169,22 +184,31 @@ def merge_features(parts: Sequence[Features]) -> Features:
             together = whole.keyed.setdefault(kind, {})
             for key, event in events.items():
                 put_report(together, key, event)
+    for name in {name for part in parts for name in part.sequences}:
+        whole.sequences[name] = merged_sequence(
+            part.sequences[name] for part in parts if name in part.sequences
+        )
     _drop_excess_custom_signals(whole.signals)
     _drop_excess_names(whole.sums, SUMS_KEPT)
     return whole
 
 
 def with_keyed_events_counted(features: Features) -> Features:
-    """The features with every keyed event counted once in signals and sums, for readers; never stored. It shares the
-    other parts. Count keyed events after all identities are merged: two of them may report one order.
+    """The features with every keyed event counted once in signals and sums, and every completed sequence in signals, for
+    readers; never stored. It shares the other parts. Count after all identities are merged: two of them may report one
+    order, or one step each.
     """
-    if not features.keyed:
+    if not features.keyed and not features.sequences:
         return features
     whole = copy(features)
     whole.signals, whole.sums, whole.keyed = dict(features.signals), dict(features.sums), {}
     for events in features.keyed.values():
         for event in events.values():
             _count_keyed(whole, event)
+    for name, kept in features.sequences.items():
+        for occurrence in occurrences_of(kept):
+            at, _, day, _ = kept.events[occurrence.positions[-1]]
+            _count_signal(whole.signals, name, at, day)
     return whole
 
 

@@ -31,6 +31,8 @@ from scoring.features.profile_fields import (
     FieldValue,
     stated_fields,
 )
+from scoring.features.sequences import KEYED_MARK, SequenceDelta
+from scoring.features.sites import SITE, SiteError, site_name, site_of_event
 from scoring.features.sources import source_of
 
 CONTACT_FIELDS = ("name", "first_name", "last_name", "email", "phone")
@@ -221,6 +223,10 @@ class SignalDefinition(NamedTuple):
     """True: a set of values; False: a count."""
     holds: ValueTest
     item: Callable[[Event], Any]
+    steps: tuple["SignalDefinition", ...] = ()
+    """Not empty: it counts how often these happened in this order. `event`, `holds` and `item` then mean nothing."""
+    within: int = 0
+    """Of a sequence: the longest time from its first event to its last, in milliseconds."""
 
 
 class HasSignals(Protocol):
@@ -241,6 +247,7 @@ def define_signal(
         raise SignalError(f"{name!r} is counted anyway; choose another name")
     conditions = dict(table)
     event = conditions.pop("event", None)
+    sites = sites_of(conditions.pop("site")) if "site" in conditions else None
     if not isinstance(event, str) or not (event in EVENT_TYPE_BY_TAG or event.startswith(CUSTOM_PREFIX)):
         raise SignalError(f"event = {event!r} is no event type")
     source = conditions.pop("source", None)
@@ -252,6 +259,7 @@ def define_signal(
     if not isinstance(wheres, list) or not all(isinstance(where, dict) for where in wheres):
         raise SignalError("where wants a list of { field = ..., OPERATOR = ... }")
     wheres = [conditions, *wheres] if conditions else wheres
+    wheres = wheres if sites is None else [*wheres, {"field": SITE, "in_list": sites}]
     tests = [_where_test(event, where, by) for where in wheres]
 
     def holds(happened: Any) -> bool:
@@ -279,7 +287,8 @@ class SignalCatalogue:
         by_event: dict[str, dict[str, SignalDefinition]] = {}
         for model in models:
             for signal in model.signals:
-                by_event.setdefault(signal.event, {})[signal.stored] = signal
+                for event in {step.event for step in signal.steps} or {signal.event}:
+                    by_event.setdefault(event, {})[signal.stored] = signal
         return cls({event: tuple(signals.values()) for event, signals in by_event.items()})
 
     def feature_delta_of(
@@ -300,7 +309,15 @@ class SignalCatalogue:
         items: list[tuple[str, str]] = []
         definitions = self._by_event.get(name, ())
         read = _without_blanks(event, fields) if definitions else event
+        key = effect.key(event)
+        sequences: dict[str, SequenceDelta] = {}
         for defined in definitions:
+            if defined.steps:
+                steps = steps_of(defined, name, read)
+                if steps:
+                    own = event.event_id if key is None else KEYED_MARK + key_digest(name, *key)
+                    sequences[defined.stored] = SequenceDelta(defined.within, len(defined.steps), steps, own)
+                continue
             if not defined.holds(read):
                 continue
             if defined.distinct:
@@ -309,7 +326,6 @@ class SignalCatalogue:
                 signals.append(defined.stored)
         if isinstance(event, events.QuestionAnswered):
             items.extend((QUESTIONS_SET, item) for item in _set_items(event.question_id))
-        key = effect.key(event)
         return FeatureDelta(
             at,
             day,
@@ -321,14 +337,24 @@ class SignalCatalogue:
             source_of(event) if is_interaction else None,
             None if key is None else (name, key_digest(*key)),
             _refund(event, at),
+            sequences,
         )
 
     def is_important_click(self, event: Event) -> bool:
         """Does the event match a model's signal important_click?"""
         return any(
-            defined.name == IMPORTANT_CLICK_SIGNAL and defined.holds(event)
+            defined.name == IMPORTANT_CLICK_SIGNAL and not defined.steps and defined.holds(event)
             for defined in self._by_event.get(signal_of(event), ())
         )
+
+
+def steps_of(defined: SignalDefinition, event_signal: str, event: Event) -> int:
+    """The steps of a sequence that an event may be, one bit for each; `event_signal` is what it always counts as."""
+    return sum(
+        1 << number
+        for number, step in enumerate(defined.steps)
+        if step.event == event_signal and step.holds(event)
+    )
 
 
 def event_as_tested(event: Event, declared: FieldTypes = NO_DECLARED_FIELDS) -> Event:
@@ -411,6 +437,17 @@ def _refund(event: Event, at: int) -> tuple[str, str, RefundReport] | None:
     return key_digest(order), key_digest(*own), (at, *_currency_amount(event))
 
 
+def sites_of(value: Any) -> list[str]:
+    """The sites of `site = ...`: one or a list, each a host. Raises SignalError."""
+    several = value if isinstance(value, list) else [value]
+    if not several:
+        raise SignalError("site wants a host such as shop.example.com, or a list of them")
+    try:
+        return sorted({site_name(each) for each in several})
+    except SiteError as wrong:
+        raise SignalError(f"site {wrong}") from None
+
+
 def _no_item(_: Event) -> None:
     return None
 
@@ -440,12 +477,18 @@ def _field_reader(event: str, field: Any) -> Callable[[Event], Any]:
     if not isinstance(field, str):
         raise SignalError(f"field = {field!r} is not a text")
     if event.startswith(CUSTOM_PREFIX):
+        if field == SITE:
+            return lambda happened: (
+                (getattr(happened, "properties", None) or {}).get(SITE) or site_of_event(happened)
+            )
         return lambda happened: (getattr(happened, "properties", None) or {}).get(field)
     event_type = EVENT_TYPE_BY_TAG[event]
     if event_type is events.Custom:
         raise SignalError("event = 'custom' wants a name: custom:NAME")
     own = {declared.name for declared in struct_fields(event_type)}
     own -= {declared.name for declared in struct_fields(Event)}
+    if field == SITE and field not in own:
+        return site_of_event
     group, _, name = field.partition(".")
     if group == "fields" and group in own and name:
         return lambda happened: (getattr(happened, "fields", None) or {}).get(name)

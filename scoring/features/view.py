@@ -7,6 +7,7 @@ from msgspec import Struct
 from scoring.features.calendar import Calendar
 from scoring.features.features import Features, Session, Signal, WrittenField
 from scoring.features.profile_fields import FieldValue
+from scoring.features.sequences import KeptSequence
 
 
 class Subject(NamedTuple):
@@ -28,6 +29,8 @@ class View(Struct, gc=False):
     at: int
     day: int
     session: Session
+    sequences: dict[str, KeptSequence] = {}
+    """The events that complete sequences, for the evidence; `signals` counts them."""
 
 
 NO_SESSION = Session(0, 0, 0, closed=True, pages=0, clicks=0, important_clicks=0)
@@ -46,6 +49,7 @@ def view_of(subject: Subject, as_of: int, zone: Calendar) -> View:
         as_of,
         zone.day_of(as_of),
         NO_SESSION,
+        features.sequences,
     )
 
 

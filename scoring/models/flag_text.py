@@ -76,7 +76,7 @@ def _condition(table: Any, defined: Mapping[str, SignalDefinition], by: ValueCom
     kinds = [kind for kind in (*RULE_KINDS, "none_of") if isinstance(table, dict) and kind in table]
     if len(kinds) != 1 or kinds[0] not in _KINDS:
         raise RuleError(f"a condition has one of {', '.join(_KINDS)}, not {shorten_value(table)}")
-    for key in ("name", "points", "id", "priority", "active", "min", "max"):
+    for key in ("name", "points", "id", "priority", "active", "min", "max", "site"):
         if key in table:
             raise RuleError(f"{key} belongs to rules; a condition only holds or does not")
     if kinds == ["none_of"]:

@@ -10,7 +10,8 @@ from typing import Any
 
 from scoring.chat.flow_text import FLOW, compile_flow
 from scoring.features.comparison import COMPARISON_BY_FOLDING, NEWEST_COMPARISON, ValueComparison
-from scoring.features.signals import INTERACTION_SIGNAL, SignalDefinition, SignalError, define_signal
+from scoring.features.sequence_signals import MOST_SEQUENCES, define_signals
+from scoring.features.signals import INTERACTION_SIGNAL, SignalDefinition
 from scoring.models.band_text import (
     NAME_PATTERN,
     band_sets_of,
@@ -139,7 +140,7 @@ def compile_model(text: str, folding: int = NEWEST_COMPARISON.folding) -> Model:
         decay=decay,
         mean=mean,
         rounding=rounding,
-        signals=tuple(defined.values()),
+        signals=_all_signals(text, defined, groups),
         reads=reads,
         windows=_joined_windows(
             [windows for body in bodies for windows in body.windows]
@@ -173,16 +174,38 @@ def _signals(text: str, document: TomlTable, by: ValueComparison) -> dict[str, S
     tables = copy_of_table(text, "signals", document.get("signals", {}))
     if len(tables) > MOST_SIGNALS:
         raise model_refusal(text, "signals", f"a model defines at most {MOST_SIGNALS}, not {len(tables)}")
-    defined = {}
+    where = {
+        name: line_of(text, rf"^[ \t]*(signals\.)?[\"']?{re.escape(name)}\b", r"^[ \t]*\[signals")
+        for name in tables
+    }
     for name, table in tables.items():
-        where = line_of(text, rf"^[ \t]*(signals\.)?[\"']?{re.escape(name)}\b", r"^[ \t]*\[signals")
         if not NAME_PATTERN.fullmatch(name) or not isinstance(table, dict):
-            raise ModelError(f"line {where}, signal {name!r}: wants a small name and {{ event = ... }}")
-        try:
-            defined[name] = define_signal(name, table, by)
-        except (SignalError, TypeError) as wrong:
-            raise ModelError(f"line {where}, signal {name!r}: {wrong}") from None
-    return defined
+            raise ModelError(f"line {where[name]}, signal {name!r}: wants a small name and {{ event = ... }}")
+    return define_signals(
+        tables, by, lambda name, wrong: ModelError(f"line {where[name]}, signal {name!r}: {wrong}")
+    )
+
+
+def _all_signals(
+    text: str, defined: DefinedSignals, groups: tuple[RuleGroup, ...]
+) -> tuple[SignalDefinition, ...]:
+    """Those of [signals], and those that rules define themselves; equal ones once."""
+    by_stored = {signal.stored: signal for signal in defined.values()}
+    for group in groups:
+        for rule in group.rules:
+            by_stored |= {signal.stored: signal for signal in rule.body.signals}
+    sequences = sum(1 for signal in by_stored.values() if signal.steps)
+    if len(by_stored) > MOST_SIGNALS:
+        raise model_refusal(
+            text,
+            "groups",
+            f"[signals], sequences and rules with site are at most {MOST_SIGNALS} signals together, not {len(by_stored)}",
+        )
+    if sequences > MOST_SEQUENCES:
+        raise model_refusal(
+            text, "groups", f"a model has at most {MOST_SEQUENCES} sequences, not {sequences}"
+        )
+    return tuple(by_stored.values())
 
 
 def _groups(

@@ -196,6 +196,7 @@ def may_change_score(
         or (delta.key is not None and (reads.signals or reads.sums))  # it may replace what counted before
         or (reads.first_touch and delta.touchpoint is not None)
         or any(name in reads.signals for name in delta.signals)
+        or any(name in reads.signals for name in delta.sequences)
         or any(name in reads.sets for name, _ in delta.items)
         or (_reads_custom(reads) and any(name.startswith(CUSTOM_PREFIX) for name in delta.signals))
     )

@@ -1,4 +1,4 @@
-"""The seven kinds of rule: each, once, has, steps, choose, value, base.
+"""The eight kinds of rule: each, once, sequence, has, steps, choose, value, base.
 
 A rule is compiled once into a function from a `View` to points (thousandths, before its cap and floor). The compiled
 rule also knows what it reads, when time alone may change it, and how to explain its points in words. Unknown keys and
@@ -6,12 +6,16 @@ wrong operands are refused with the reason.
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
+from schemas.moment import moment
 from scoring.features.comparison import NEWEST_COMPARISON, Number, ValueComparison
 from scoring.features.operators import OPERATOR_TEXTS, OPERATORS, OperandError, is_scalar
-from scoring.features.signals import SignalDefinition
+from scoring.features.sequence_signals import SEQUENCE, define_sequence, signals_on_sites
+from scoring.features.sequences import KeptSequence, occurrences_of
+from scoring.features.signals import SignalDefinition, SignalError
 from scoring.features.view import View
 from scoring.models.counting import COUNTING_KEYS, CountingError, LimitedCounting, compile_counting
 from scoring.models.phrases import PhraseError, Reads, SignalWindows, ValuePhrase, join_reads, parse_phrase
@@ -39,6 +43,8 @@ class RuleBody(NamedTuple):
     windows: tuple[SignalWindows, ...] = ()
     moments: tuple[tuple[str, int], ...] = ()
     """(signal, milliseconds after it) at which time alone may change the points."""
+    signals: tuple[SignalDefinition, ...] = ()
+    """What the rule itself defines: its sequence, or what it counts on its sites only."""
 
 
 class Rule(NamedTuple):
@@ -71,10 +77,14 @@ def compile_rule(
         raise RuleError(f"wants one of {', '.join(RULE_KINDS)}, not {' and '.join(kinds) or 'none'}")
     if kinds != ["each"] and (repeats := [key for key in COUNTING_KEYS if key in rest]):
         raise RuleError(f"{repeats[0]} is for each rules, and this one is {kinds[0]}")
+    if "site" in rest and kinds[0] not in {"each", "once", SEQUENCE}:
+        raise RuleError(f"site is for each, once and sequence rules, and this one is {kinds[0]}")
     try:
         floor, cap = pop_cap_and_floor(rest)
-        body = RULE_KINDS[kinds[0]](rest.pop(kinds[0]), rest, defined, by)
-    except (PhraseError, PointsError, CountingError) as wrong:
+        on_sites = _signals_on_sites(rest, defined) if kinds[0] != SEQUENCE else {}
+        body = RULE_KINDS[kinds[0]](rest.pop(kinds[0]), rest, {**defined, **on_sites}, by)
+        body = body._replace(signals=(*body.signals, *on_sites.values()))
+    except (PhraseError, PointsError, CountingError, SignalError) as wrong:
         raise RuleError(str(wrong)) from None
     if rest:
         raise RuleError(f"unknown: {', '.join(rest)}")
@@ -137,6 +147,50 @@ def _once_rule(subject: Any, table: TomlTable, defined: DefinedSignals, _by: Val
         lambda view: points_phrase(points) if count(view) else "not yet",
         phrases,
     )
+
+
+def _sequence_rule(subject: Any, table: TomlTable, defined: DefinedSignals, _by: ValueComparison) -> RuleBody:
+    points = _pop_points(table)
+    sequence = define_sequence(subject, table.pop("within", None), table.pop("site", None), defined)
+    [phrase] = _count_phrases(SEQUENCE, SEQUENCE, {SEQUENCE: sequence})
+    read = phrase.read
+
+    def evidence(view: View) -> str:
+        count, kept = read(view), view.sequences.get(sequence.stored)
+        if not count:
+            return f"not yet {sequence.name}"
+        return f"{count} x {points_phrase(points)}{_latest_occurrence_text(subject, kept)}"
+
+    return _rule_body(lambda view: points * read(view), evidence, [phrase])._replace(signals=(sequence,))
+
+
+def _latest_occurrence_text(steps: list[str], kept: KeptSequence | None) -> str:
+    """Which events completed the sequence last; empty if they are no longer kept."""
+    completed = [] if kept is None else occurrences_of(kept)
+    if kept is None or not completed:
+        return ""
+    events = (kept.events[position] for position in completed[-1].positions)
+    listed = [
+        f"{step} at {moment(at):%Y-%m-%d %H:%M:%S} UTC" for step, (at, *_) in zip(steps, events, strict=True)
+    ]
+    return f", last by {', then '.join(listed)}"
+
+
+def _signals_on_sites(table: TomlTable, defined: DefinedSignals) -> dict[str, SignalDefinition]:
+    """What an each or once rule with `site` counts, under the names that its phrases use; removes `site`."""
+    if "site" not in table:
+        return {}
+    phrases = _phrase_texts(table.get("each", table.get("once")))
+    matches = [_COUNTED_NAME.match(text) if isinstance(text, str) else None for text in phrases]
+    return signals_on_sites(
+        table.pop("site"),
+        [str(text) if match is None else match[1] for text, match in zip(phrases, matches, strict=True)],
+        defined,
+    )
+
+
+_COUNTED_NAME = re.compile(r"(?:distinct )?((?:custom:)?[a-z][a-z0-9_]*)(?: in \d{1,9} days?)?$", re.ASCII)
+"""The signal that a phrase counts."""
 
 
 def _has_rule(subject: Any, table: TomlTable, defined: DefinedSignals, by: ValueComparison) -> RuleBody:
@@ -265,11 +319,12 @@ def _base_rule(subject: Any, _table: TomlTable, _defined: DefinedSignals, _by: V
     return RuleBody(lambda _: points, lambda _: "always")
 
 
-RuleKind = Literal["each", "once", "has", "steps", "choose", "value", "base"]
+RuleKind = Literal["each", "once", "sequence", "has", "steps", "choose", "value", "base"]
 
 RULE_KINDS: dict[RuleKind, Callable[[Any, TomlTable, DefinedSignals, ValueComparison], RuleBody]] = {
     "each": _each_rule,
     "once": _once_rule,
+    "sequence": _sequence_rule,
     "has": _has_rule,
     "steps": _steps_rule,
     "choose": _choose_rule,

@@ -18,7 +18,7 @@ CONDITION_KINDS = ("value", "has", "once")
 DEFAULT_MODEL = "rules"
 """The model of a score that names none."""
 
-_RULE_ONLY_KEYS = ("name", "points", "id", "priority", "active", "min", "max")
+_RULE_ONLY_KEYS = ("name", "points", "id", "priority", "active", "min", "max", "site")
 _SCORE = re.compile(r"score(?:\.([a-z][a-z0-9_]{0,63}))?", re.ASCII)
 _BAND = re.compile(r"band\.([a-z][a-z0-9_]{0,63})\.([a-z][a-z0-9_]{0,63})", re.ASCII)
 

@@ -168,11 +168,11 @@ class LeadState:
 
     def apply(self, name: str, feature_delta: FeatureDelta, delta: IdentityDelta) -> None:
         """Applies one event to its identity and to the merge: `evolve(merge(a, b))` equals
-        `merge(evolve(a), b)`, except for sessions, fields and keyed events, whose winners depend on all.
+        `merge(evolve(a), b)`, except for sessions, fields, keyed events and sequences, which depend on all.
         """
         mine = self.identities[name].features
         _apply_delta(mine, feature_delta, delta)
-        if feature_delta.key is not None or feature_delta.refund is not None:
+        if feature_delta.key is not None or feature_delta.refund is not None or feature_delta.sequences:
             self._merged = None
         elif self._merged is not None and self._merged is not mine:
             if feature_delta.fields or delta.sessions or delta.retracted or delta.forgotten:

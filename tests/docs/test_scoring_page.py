@@ -45,7 +45,7 @@ def test_every_example_compiles(example):
 
 
 def test_there_is_an_example_of_everything_but_the_session_phrases():
-    assert len(EXAMPLES) == 6
+    assert len(EXAMPLES) == 8
 
 
 def test_every_rule_in_the_table_of_kinds_compiles():
@@ -81,7 +81,7 @@ KEYS = {
     "need": ["fields", "actions", "within_days", "minimum"],
     "matrix": ["rows", "columns"],
     "lead": ["mean_of", "latest", "half_life_days"],
-    "signal": ["event", "field", "source", "where", "distinct"],
+    "signal": ["event", "field", "source", "where", "distinct", "site", "within"],
 }
 TAUGHT_KEYS = sorted(
     {key for keys in KEYS.values() for key in keys} | {*model_text._MODEL_KEYS, *counting.COUNTING_KEYS}

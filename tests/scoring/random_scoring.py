@@ -5,6 +5,7 @@ from decimal import Decimal
 from hypothesis import strategies as st
 from leads_given import DAY_MS, HOUR_MS, T0, happened
 
+from schemas.envelope import Context
 from scoring.features.features import Session
 
 ACTS = [
@@ -32,7 +33,18 @@ MONEY = {
 }
 KEYED = {"purchase_made", "purchase_refunded", "form_submitted", "email_sent"}
 """Two reports of one of them never share a moment here: which is the later is not the oracle's business."""
+PAGES = st.sampled_from(
+    [
+        None,
+        "https://shop.example/pricing",
+        "https://shop.example/pricing/",
+        "https://blog.example/pricing",
+        "https://blog.example/",
+    ]
+)
 OF_TYPE = {
+    "page_viewed": st.fixed_dictionaries({"url": PAGES}),
+    "demo_requested": st.fixed_dictionaries({"context": st.none() | PAGES.map(lambda url: Context(url=url))}),
     "message_received": st.fixed_dictionaries({"kind": st.sampled_from(["text", "voice"])}),
     "form_submitted": st.fixed_dictionaries(
         {"fields": st.dictionaries(NAMES, VALUES, max_size=2), "submission_id": IDS}
@@ -97,6 +109,7 @@ COUNTS = st.sampled_from(
         "email_opened", "interaction", "high_intent", "email_opened in 3 days", "page_viewed in 30 days",
         "interaction in 90 days", "active days in 7 days", "distinct questions", "sum of purchase:EUR",
         "custom:trial", "voice", "answers", "plan", "plan in 14 days", "email_opened in 1 day",
+        "shop", "shop in 30 days", "asked", "asked in 30 days",
     ]
 )  # fmt: skip
 WINDOWS = st.sampled_from(
@@ -125,6 +138,8 @@ SIGNALS = """
 voice   = { event = "message_received", field = "kind", equals = "voice" }
 answers = { event = "question_answered", source = "chatbot", distinct = "question_id", field = "text", longer_than = 5, where = [{ field = "time_taken_s", less_than = 120 }] }
 plan    = { event = "custom:trial", field = "plan", is_set = true }
+shop    = { event = "page_viewed", site = "shop.example" }
+asked   = { sequence = ["page_viewed", "voice"], within = "30 days" }
 """
 NUMBER_TESTS = st.one_of(
     st.tuples(
@@ -166,6 +181,13 @@ def repeated(draw, *, session):
     return rule
 
 
+STEPS = st.sampled_from(
+    ["page_viewed", "page_viewed:/pricing", "demo_requested", "custom:trial", "voice", "purchase_made"]
+)
+DURATIONS = st.sampled_from(["30 min", "10 h", "3 days", "90 days"])
+SITES = st.sampled_from([{}, {}, {"site": "shop.example"}])
+
+
 @st.composite
 def rules(draw, name, *, session):
     counts = IN_SESSION if session else COUNTS
@@ -184,6 +206,8 @@ def rules(draw, name, *, session):
             "value",
             "text",
             "day",
+            "sequence",
+            "site",
         ]
     )
     kind, rule = draw(st.sampled_from(kinds)), {"name": name}
@@ -209,6 +233,13 @@ def rules(draw, name, *, session):
         }
         rule |= {"choose": draw(FIELDS.filter(lambda f: f != "profile.company") | TRENDS), "points": table}
         rule |= draw(st.sampled_from([{}, {"otherwise": 4}]))
+    elif kind == "sequence":
+        rule |= {"sequence": draw(st.lists(STEPS, min_size=2, max_size=3)), "within": draw(DURATIONS)}
+        rule |= draw(SITES) | {"points": draw(POINTS)}
+    elif kind == "site":
+        counted = st.sampled_from(["page_viewed", "page_viewed in 30 days", "demo_requested", "custom:trial"])
+        rule |= {draw(st.sampled_from(["each", "once"])): draw(counted), "site": "shop.example"}
+        rule["points"] = draw(POINTS)
     elif kind == "base":
         rule |= {"base": draw(POINTS)}
     elif kind == "day":

@@ -55,6 +55,16 @@ def fraction(number):
     return Fraction(str(number))
 
 
+def url_of(event):
+    own = getattr(event, "url", None) if type(event).__struct_config__.tag == "page_viewed" else None
+    return own or (event.context.url if event.context else None) or ""
+
+
+def on_site(event, table):
+    """Is the event on the site that a rule or a signal names, if it names one?"""
+    return "site" not in table or url_of(event).startswith(f"https://{table['site']}/")
+
+
 def half_up(number):
     return (2 * number + 1) // 2
 
@@ -87,10 +97,57 @@ class Oracle:
         self.counted = once_each(events)
         self.as_of, self.zone, self.idle = as_of, ZoneInfo(zone), idle
 
+    @classmethod
+    def on(cls, other, events):
+        """The same with fewer events."""
+        made = cls.__new__(cls)
+        made.__dict__ |= other.__dict__ | {"events": events, "counted": once_each(events)}
+        return made
+
     # what happened
     def named(self, name):
         """The moments at which something happened."""
+        if name in self.model.get("signals", {}) and "sequence" in self.model["signals"][name]:
+            return self.completed(self.model["signals"][name])
         return [at_of(event) for event in self.matching(name, self.counted)]
+
+    def completed(self, table):
+        """When the order of steps was completed: as many times as fit one behind the other, each as early as can be. All
+        pairs of a first and a last event are tried, and all ways between them.
+        """
+        events = sorted(self.counted, key=lambda event: (at_of(event), event.event_id))
+        steps = [[self.is_step(event, step, table) for step in table["sequence"]] for event in events]
+        amount, unit = re.fullmatch(r"(\d+) (\w+?)s?", table["within"]).groups()
+        limit = timedelta(
+            **{f"{'minute' if unit == 'min' else 'hour' if unit == 'h' else unit}s": int(amount)}
+        )
+
+        def fits(begin, end):
+            if events[end].occurred_at - events[begin].occurred_at > limit or begin == end:
+                return False
+            if not steps[begin][0] or not steps[end][-1]:
+                return False
+            reached = {1}
+            for between in range(begin + 1, end):
+                reached |= {
+                    step + 1 for step in reached if step < len(table["sequence"]) and steps[between][step]
+                }
+            return len(table["sequence"]) - 1 in reached
+
+        ends, free = [], 0
+        for end in range(len(events)):
+            if any(fits(begin, end) for begin in range(free, end)):
+                ends.append(at_of(events[end]))
+                free = end + 1
+        return ends
+
+    def is_step(self, event, step, table):
+        name, _, path = step.partition(":/")
+        if event not in self.matching(name, [event]):
+            return False
+        return on_site(event, table) and (
+            not path or re.sub("https?://[^/]*", "", url_of(event)).rstrip("/") == f"/{path}"
+        )
 
     def matching(self, name, events=None):
         events = self.events if events is None else events
@@ -111,12 +168,14 @@ class Oracle:
     def qualifies(self, event, own):
         if own.get("source") not in {None, event.source}:
             return False
+        if not on_site(event, own):
+            return False
         for test in [own, *own.get("where", [])]:
             if "field" in test:
                 ((operator, operand),) = (
                     (k, v)
                     for k, v in test.items()
-                    if k not in {"event", "source", "field", "where", "distinct"}
+                    if k not in {"event", "source", "field", "where", "distinct", "site"}
                 )
                 value = (
                     (event.properties or {}).get(test["field"])
@@ -231,6 +290,11 @@ class Oracle:
             under = [fraction(points) for limit, points in rule["below"] if value < limit]
             return under[0] if under else fraction(rule.get("otherwise", 0))
         points = fraction(rule["points"])
+        if "sequence" in rule:
+            return points * len(self.completed(rule))
+        if "site" in rule:
+            there = [event for event in self.events if on_site(event, rule)]
+            return Oracle.on(self, there).points({k: v for k, v in rule.items() if k != "site"}, session)
         if "each" in rule:
             sources = rule["each"] if isinstance(rule["each"], list) else [rule["each"]]
             if rule.keys() & {"times_a_day", "half_life_days", "fades"}:

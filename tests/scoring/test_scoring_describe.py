@@ -153,3 +153,15 @@ def test_a_kind_of_rule_without_a_description_is_an_error(monkeypatch):
 @pytest.mark.parametrize("key", ["min", "max", *COUNTING_KEYS])
 def test_every_limit_of_a_rule_is_described(key):
     assert rule_limits_text({key: 2})
+
+
+def test_sequences_and_sites_are_described():
+    assert describe_rule(
+        {"name": "New", "sequence": ["page_viewed:/a", "demo_requested"], "within": "1 h", "points": 2}
+    ) == ("`page_viewed:/a`, then `demo_requested`, within 1 h", "2 each")
+    on_sites = {"name": "New", "once": "page_viewed", "site": ["a.example", "b.example"], "points": 2}
+    assert describe_rule(on_sites) == ("at least one `page_viewed` on `a.example` or `b.example`", "2")
+    text = 'model = "m"\n[signals]\nasked = { sequence = ["page_viewed", "demo_requested"], within = "1 h" }\nshop = { event = "page_viewed", site = "a.example" }\n[groups.g]\nrules = []'
+    described = describe_model(text)
+    assert "| `asked` | `page_viewed`, then `demo_requested`, within 1 h |" in described
+    assert "| `shop` | `page_viewed`, on `a.example` |" in described

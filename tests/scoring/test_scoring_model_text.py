@@ -100,7 +100,7 @@ def refusal(text):
         ('choose = "profile.stage"', "choose wants"),
         ('choose = "profile.stage", points = { A = 1, a = 2 }', "two values in points are the same"),
         ('choose = "days since created", points = { a = 2 }', "choose wants"),
-        ("points = 1", "wants one of each, once, has, steps, choose, value, base, not none"),
+        ("points = 1", "wants one of each, once, sequence, has, steps, choose, value, base, not none"),
         ('each = "email_opened", once = "email_opened", points = 1', "not each and once"),
         ('each = "email_opened", points = 1, max = -1', "max is below 0: it limits what points add"),
         ('each = "email_opened", points = 1, min = 1', "min is above 0: it limits what negative points take"),

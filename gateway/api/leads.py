@@ -24,6 +24,7 @@ from gateway.api.execution_shapes import short_execution_json
 from gateway.api.found_leads import found_lead
 from gateway.api.lead_flags import bands_and_flags, shown_flag
 from gateway.api.lead_pages import PAGE, After, Limit, Offset, leads_page, next_offset, page_start
+from gateway.api.next_stages import next_stage_json, next_stage_of_row, subjects_of
 from gateway.api.overrides import override_in_history, override_in_row
 from gateway.api.services import services_of, tenant_of
 from gateway.documented import answer_docs, example_bodies
@@ -115,6 +116,7 @@ async def board(
         page = await leads_page(ask, tenant, sort, filters, start, limit)
         keys = [row["lead_key"] for row in page.rows]
         scores, visits = await _scores(ask, keys), await _visits(ask, keys)
+        subjects = await subjects_of(ask, tenant, page.rows)
     return JsonAnswer(
         {
             "leads": [
@@ -124,6 +126,7 @@ async def board(
                     ),
                     "qualification_override": override_in_row(row, now),
                     "speed_to_lead": contact_times_in_row(row, now),
+                    "next_stage": next_stage_of_row(active, row, subjects.get(row["lead_id"]), now),
                 }
                 for row in page.rows
             ],
@@ -216,14 +219,14 @@ async def lead(
         scores = {} if queries.refuses_profiling(row) else _scores_to_come(active, subject, at)
     elif subject is not None:
         _add_evidence(scores, active, subject)
+    override = override_in_history(overrides, at) if past else override_in_row(row, at)
     content = {
         "as_of": at,
         "lead": {
             **_lead(row, scores),
-            "qualification_override": override_in_history(overrides, at)
-            if past
-            else override_in_row(row, at),
+            "qualification_override": override,
             "speed_to_lead": contact_times_in_row(row, at),
+            "next_stage": next_stage_json(active, row, subject, override, at),
         },
         "profile": row["fields"],
         "counts": row["counts"],

@@ -55,6 +55,18 @@ class IdentityAttached(Activity, tag="attached", frozen=True):
     sessions: list[SessionPut] = []
     silent: bool = False
     reply: bool = False
+    identified: Carried | None = None
+    """The stage that the identity had reached before anybody knew who it was."""
+
+
+class IdentityCompleted(Activity, tag="completed", frozen=True):
+    """What the identity left behind at a lead (`control.LeftBehind`), for its owner. Applied under the same epoch only."""
+
+    identity: str
+    epoch: int
+    identified: Carried | None = None
+    sessions: list[SessionPut] = []
+    retracted: list[str] = []
 
 
 class IdentityDetached(Activity, tag="detached", frozen=True):
@@ -168,6 +180,7 @@ class ErasureRecorded(Activity, tag="erased", frozen=True):
 
 ACTIVITY_TYPES: tuple[type[Activity], ...] = (
     IdentityAttached,
+    IdentityCompleted,
     IdentityDetached,
     IdentityDelta,
     EventNoted,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from schemas.envelope import MAX_INTEGER, FieldName, Line, Moment, Tenant
+from schemas.envelope import MAX_INTEGER, EventId, FieldName, Line, Moment, Tenant
 from schemas.events import Stage
 
 EVERY_TENANT = "*"
@@ -205,6 +205,18 @@ class Refused(Derived, tag="refused", frozen=True, kw_only=True):
     """The lead is full: the identity goes to an anonymous lead of its own."""
 
 
+class LeftBehind(Derived, tag="left_behind", frozen=True, kw_only=True):
+    """What a lead has of an identity that left it, and that its owner lacks: the stage that the visitor had reached before
+    anybody knew who it was, and sessions that the lead could no longer score.
+    """
+
+    carried: Carried | None = None
+    sessions: Annotated[list[EventId], Meta(max_length=500)] = []
+    """Ids of sessions that were put."""
+    retracted: Annotated[list[EventId], Meta(max_length=500)] = []
+    """Ids of sessions that a late event joined to others."""
+
+
 CONTROL_TYPES: tuple[type[Control], ...] = (
     ModelPublished,
     ModelRetired,
@@ -213,4 +225,4 @@ CONTROL_TYPES: tuple[type[Control], ...] = (
     WorkflowsDue,
     PersonErased,
 )
-DERIVED_TYPES: tuple[type[Derived], ...] = (Reassigned, Refused, IdentityErased)
+DERIVED_TYPES: tuple[type[Derived], ...] = (Reassigned, Refused, IdentityErased, LeftBehind)

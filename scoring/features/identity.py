@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from schemas.control import Carried
 from schemas.envelope import ANONYMOUS_PREFIX
 from scoring.features.consent import TrackingWord
 
@@ -33,6 +34,8 @@ class Segment(Struct, array_like=True):
     final: bool = False
     born: bool = False
     """Its first event came, so it was attached to a lead."""
+    identified: Carried | None = None
+    """The stage that the visitor had reached before anybody knew who it was."""
 
 
 class Visitor(Struct, array_like=True):

@@ -2,7 +2,8 @@
 
 Automatic moves only go forward in the funnel. A person's move wins; later events may advance the lead from it, but
 never reverse it. Pure: its input is a compiled lifecycle, features, the qualifications that are met, and a moment.
-Every run ends: an event known when a stage was entered never leads out of that stage.
+A person's move is entered at its own time, so that what happened later counts; every other stage when it is found.
+Every run ends: a move by a person counts once, and an event known when another stage was entered never leads out of it.
 """
 
 from importlib.resources import files
@@ -51,6 +52,7 @@ __all__ = [
 
 MOVED_BY_PERSON_REASON = "moved by a person"
 MOVED_BY_MERGE_REASON = "came with a merged lead"
+REACHED_UNKNOWN_REASON = "reached before the visitor was known"
 MOST_STEPS = 2 * len(STAGES)
 """More than any run takes: each stage at most once, after a carried stage, a person's move and one new event."""
 
@@ -95,16 +97,25 @@ def run_transitions(
     as_of: int,
     merged: bool = False,
     carried: Carried | None = None,
+    identified: Carried | None = None,
 ) -> StageMove | None:
     """Move the lead until nothing moves it further. Returns the last step, or None without one.
 
     `holds`: the qualifications that are met now. `merged`: an identity was attached or detached; `carried` is the
-    stage that came with it.
+    stage that came with it from a merged lead. `identified`: the stage that a visitor had reached before anybody knew who it
+    was. A person's later move wins over that.
     """
     last = None
     if carried is not None and further_stage(position.stage, carried.stage) != position.stage:
         last = StageMove(MOVED_BY_MERGE_REASON)
         _enter_stage(position, carried.stage, carried.entered_at, carried.entered_at)
+    if (
+        identified is not None
+        and identified.entered_at > _last_manual_move_at(position, features)
+        and further_stage(position.stage, identified.stage) != position.stage
+    ):
+        last = StageMove(REACHED_UNKNOWN_REASON)
+        _enter_stage(position, identified.stage, identified.entered_at, identified.entered_at)
     for _ in range(MOST_STEPS):
         step = _apply_manual_move(position, features, merged=merged) or _next_automatic_step(
             lifecycle, position, features, holds=holds, as_of=as_of
@@ -112,8 +123,17 @@ def run_transitions(
         if step is None:
             break
         stage, last = step
-        _enter_stage(position, stage, as_of, max([as_of, *(s.last for s in features.signals.values())]))
+        if last.by_person:
+            moved_at = position.last_manual_move[0]
+            _enter_stage(position, stage, moved_at, moved_at)
+        else:
+            _enter_stage(position, stage, as_of, max([as_of, *(s.last for s in features.signals.values())]))
     return last
+
+
+def _last_manual_move_at(position: StagePosition, features: Features) -> int:
+    move = features.fields.get(MANUAL_STAGE_FIELD)
+    return max(position.last_manual_move[0], -1 if move is None else move[0])
 
 
 def next_transition_by_time(

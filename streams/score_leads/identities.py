@@ -5,16 +5,18 @@ from collections.abc import Sequence
 from schemas import statements
 from schemas.activity import (
     IdentityAttached,
+    IdentityCompleted,
     IdentityDelta,
     IdentityDetached,
     RedirectChanged,
+    SessionPut,
 )
-from schemas.control import Carried, Reassigned, Refused
+from schemas.control import Carried, LeftBehind, Reassigned, Refused
 from schemas.decode import encode_source
 from schemas.moment import moment
 from schemas.topics import EVENTS, SESSION_SCORES
 from scoring.features.features import Session, decode_delta, decode_features
-from scoring.features.identity import MOST_IDENTITIES, forwarded_identity, key_of_identity
+from scoring.features.identity import MOST_IDENTITIES, forwarded_identity, is_anonymous, key_of_identity
 from scoring.features.lead_identity import LeadIdentity
 from scoring.models.model import may_change_score
 from streams.score_leads.contact_clock import carried_clock, pass_clock_on
@@ -46,6 +48,7 @@ def attach_identity(step: LeadStep, attached: IdentityAttached) -> None:
         state.detach(attached.identity)
         state.mark_changed()
         if _forward_identity(step, attached, head.redirect):
+            _leave_sessions_behind(step, attached, attached.sessions)
             pass_clock_on(state)
             evaluate_lead(step, cause, reassigned=True, silent=attached.silent)
             if attached.reply and attached.event_id:
@@ -62,6 +65,7 @@ def attach_identity(step: LeadStep, attached: IdentityAttached) -> None:
         reassigned=reassigned,
         silent=attached.silent,
         carried=attached.carried,
+        identified=attached.identified,
         event=attached.event,
     )
     for put in attached.sessions:
@@ -79,6 +83,7 @@ def _park_identity(step: LeadStep, attached: IdentityAttached) -> None:
         epoch=attached.epoch,
     )
     step.emit(EVENTS, key_of_identity(attached.identity)[0], encode_source(refused))
+    _leave_sessions_behind(step, attached, attached.sessions)
     if attached.reply and attached.event_id:
         emit_event_applied(step, key_of_identity(attached.identity)[0], attached.event_id, "applied")
 
@@ -126,9 +131,72 @@ def detach_identity(step: LeadStep, detached: IdentityDetached) -> None:
         state.mark_changed()
     current = state.identities.get(detached.identity)
     if current is not None and current.epoch < detached.epoch:
+        if detached.gone and is_anonymous(state.lead_id) and head.position.stage != "new":
+            stage = Carried(head.position.stage, head.position.entered_at)
+            _leave_behind(step, detached.identity, detached.epoch, carried=stage)
         state.detach(detached.identity)
         evaluate_lead(
             step, f"detached:{detached.identity}:{detached.epoch}", reassigned=True, silent=head.silent
+        )
+
+
+def complete_identity(step: LeadStep, completed: IdentityCompleted) -> None:
+    """What the identity left behind at a lead. If it has moved on, its sessions follow it; the stage goes with it anyway."""
+    current = step.state.identities.get(completed.identity)
+    if current is None or current.epoch != completed.epoch:
+        _leave_sessions_behind(step, completed, completed.sessions, completed.retracted)
+        return
+    cause = f"attached:{completed.identity}:{completed.epoch}"
+    if completed.identified is not None:
+        evaluate_lead(step, cause, reassigned=True, silent=step.head.silent, identified=completed.identified)
+    for put in completed.sessions:
+        emit_session_score(step, completed.identity, put.session_id, put.producer_id, cause)
+    _retract_sessions(step, completed.identity, completed.retracted, cause)
+
+
+def _leave_sessions_behind(
+    step: LeadStep,
+    activity: IdentityAttached | IdentityDelta | IdentityCompleted,
+    put: Sequence[SessionPut],
+    retracted: Sequence[str] = (),
+) -> None:
+    """This lead cannot score these sessions of an identity that it does not own: whoever owns it does."""
+    if put or retracted:
+        _leave_behind(
+            step,
+            activity.identity,
+            activity.epoch,
+            sessions=[each.session_id for each in put],
+            retracted=list(retracted),
+        )
+
+
+def _leave_behind(
+    step: LeadStep,
+    name: str,
+    epoch: int,
+    *,
+    carried: Carried | None = None,
+    sessions: Sequence[str] = (),
+    retracted: Sequence[str] = (),
+) -> None:
+    left = LeftBehind(
+        tenant=step.state.tenant,
+        recorded_at=moment(step.head.clock),
+        identity=name,
+        epoch=epoch,
+        carried=carried,
+        sessions=list(sessions),
+        retracted=list(retracted),
+    )
+    step.emit(EVENTS, key_of_identity(name)[0], encode_source(left))
+
+
+def _retract_sessions(step: LeadStep, name: str, session_ids: Sequence[str], cause: str) -> None:
+    for session_id in session_ids:
+        step.emit_statement(
+            SESSION_SCORES,
+            statements.SessionRetracted(**step.envelope(cause), identity=name, session_id=session_id),
         )
 
 
@@ -157,13 +225,9 @@ def apply_event(step: LeadStep, delta: IdentityDelta) -> None:
         for put in delta.sessions:
             old = before[put.session_id]
             emit_session_score(step, delta.identity, put.session_id, put.producer_id, cause, old)
-        for session_id in delta.retracted:
-            step.emit_statement(
-                SESSION_SCORES,
-                statements.SessionRetracted(
-                    **step.envelope(cause), identity=delta.identity, session_id=session_id
-                ),
-            )
+        _retract_sessions(step, delta.identity, delta.retracted, cause)
+    else:
+        _leave_sessions_behind(step, delta, delta.sessions, delta.retracted)
     if delta.reply:
         emit_event_applied(step, key_of_identity(delta.identity)[0], delta.event_id, "applied")
 

@@ -35,6 +35,7 @@ def run_lifecycle(
     *,
     merged: bool = False,
     carried: Carried | None = None,
+    identified: Carried | None = None,
 ) -> lifecycle.StageMove | None:
     """Move the lead to the stage where nothing moves it further; the last step, if there was one."""
     head = state.head
@@ -46,6 +47,7 @@ def run_lifecycle(
         as_of=head.clock,
         merged=merged,
         carried=carried,
+        identified=identified,
     )
 
 

@@ -47,11 +47,13 @@ def evaluate_lead(
     time_only: bool = False,
     affects: Callable[[Model], bool] = any_model,
     carried: Carried | None = None,
+    identified: Carried | None = None,
     event: bytes | None = None,
 ) -> None:
     """Score, run the lifecycle to its fixpoint, score once more if the stage changed, emit what changed.
 
-    `reassigned`: an identity came or went; `carried` is the stage it brought along. Models that nothing
+    `reassigned`: an identity came or went; `carried` is the stage it brought along from a merged
+    lead, `identified` the stage that a visitor had reached before anybody knew who it was. Models that nothing
     `affects` wait for their own timer. `event` is the event behind the record, if there is one: it may name
     the person who moved the lead, and the reason.
     """
@@ -72,7 +74,7 @@ def evaluate_lead(
         merged = (
             reassigned and len(state.identities) > 1
         )  # an identity that came alone is the same person under another name
-        last = run_lifecycle(rules, state, concluded, merged=merged, carried=carried)
+        last = run_lifecycle(rules, state, concluded, merged=merged, carried=carried, identified=identified)
         if last is not None and head.position.stage != stage:
             reason, by, note = stage_reason(head.position, last, event)
             entered = statements.StageEntered(

@@ -12,6 +12,7 @@ from schemas.activity import (
     ErasureRecorded,
     EventNoted,
     IdentityAttached,
+    IdentityCompleted,
     IdentityDelta,
     IdentityDetached,
     ModelChanged,
@@ -41,7 +42,13 @@ from streams.published import (
     check_workflows,
 )
 from streams.score_leads.clock import advance_clock
-from streams.score_leads.identities import apply_event, attach_identity, detach_identity, redirect_lead
+from streams.score_leads.identities import (
+    apply_event,
+    attach_identity,
+    complete_identity,
+    detach_identity,
+    redirect_lead,
+)
 from streams.score_leads.lead_rules import PublishedLeadRules
 from streams.score_leads.lead_state import LeadState, lead_card
 from streams.score_leads.lead_step import LeadStep, emit_event_applied
@@ -163,6 +170,8 @@ class ScoreLeads:
         match message:
             case IdentityAttached():
                 attach_identity(step, message)
+            case IdentityCompleted():
+                complete_identity(step, message)
             case IdentityDetached():
                 detach_identity(step, message)
             case IdentityDelta():

@@ -12,6 +12,7 @@ from msgspec import structs
 from schemas import events as e
 from schemas.activity import (
     EventNoted,
+    IdentityCompleted,
     IdentityDelta,
     IdentityDetached,
     RedirectChanged,
@@ -20,6 +21,7 @@ from schemas.control import (
     Control,
     Derived,
     IdentityErased,
+    LeftBehind,
     ModelPublished,
     ModelRetired,
     PersonErased,
@@ -64,6 +66,7 @@ from streams.track_sessions.web_sessions import (
     remember_campaign,
     session_event,
     session_put_of,
+    session_puts_of,
 )
 
 EMAIL_SENT_SIGNAL = tag_of(e.EmailSent)
@@ -143,7 +146,7 @@ class TrackSessions:
         emit: Emit,
     ) -> None:
         raw, source = message
-        step = VisitorStep(state, emit)
+        step = VisitorStep(state, emit, shared.published.settings_of(state.tenant).idle_ms)
         if isinstance(source, Derived):
             if is_key_erased(shared.erased, state.key):
                 state.remove()
@@ -182,6 +185,37 @@ def _apply_reassignment(step: VisitorStep, derived: Derived) -> None:
             step.emit_reassignment(reassignment, carried)
         case Refused(identity=name, epoch=epoch):
             step.emit_reassignment(identity.park_refused_segment(visitor, at, name, epoch))
+        case LeftBehind():
+            _pass_on_what_was_left(step, at, derived)
+
+
+def _pass_on_what_was_left(step: VisitorStep, at: int, left: LeftBehind) -> None:
+    """Sent to whoever owns the segment now. A stage stays with the segment, and goes with it wherever it goes; a stranger
+    who took the place of an erased person gets nothing of it.
+    """
+    visitor = step.visitor
+    if at >= len(visitor.segments) or not visitor.segments[at].born:
+        return
+    segment, body = visitor.segments[at], step.state.body(at)
+    carried = None if identity.is_anonymous(segment.home) else left.carried
+    if carried is not None:
+        segment.identified = carried
+    current = body.features.sessions
+    retracted = [session_id for session_id in left.retracted if session_id not in current]
+    put = session_puts_of(body.kept, current, left.sessions, step.idle_ms)
+    if carried is not None or put or retracted:
+        step.emit_activity(
+            IdentityCompleted(
+                step.state.tenant,
+                segment.owner,
+                step.clock,
+                step.identity(at),
+                segment.epoch,
+                carried,
+                put,
+                retracted,
+            )
+        )
 
 
 def _checked_event(event: Event, value: bytes, key: str, appended_at: int) -> tuple[bytes, Event]:

@@ -22,8 +22,9 @@ from streams.track_sessions.visitor_state import VisitorState
 class VisitorStep:
     """One record of one visitor: emits the activity that it causes."""
 
-    def __init__(self, state: VisitorState, emit: Emit) -> None:
+    def __init__(self, state: VisitorState, emit: Emit, idle_ms: int) -> None:
         self.state = state
+        self.idle_ms = idle_ms
         self.visitor = state.visitor
         self.emit = emit
 
@@ -84,5 +85,6 @@ class VisitorStep:
                 sessions=put,
                 silent=silent,
                 reply=bool(first and first.reply),
+                identified=segment.identified,
             )
         )

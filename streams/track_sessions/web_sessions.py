@@ -1,7 +1,9 @@
 """Which events make and lengthen web sessions. Every event type stands in exactly one of the three lists; a test asks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
+
+from msgspec.structs import astuple
 
 from schemas import events as e
 from schemas.activity import (
@@ -9,7 +11,14 @@ from schemas.activity import (
 )
 from schemas.envelope import Event
 from scoring.features.features import Session
-from scoring.features.sessions import KIND_END, KIND_HEARTBEAT, KeptEvents, SessionCut, SessionEvent
+from scoring.features.sessions import (
+    KIND_END,
+    KIND_HEARTBEAT,
+    KeptEvents,
+    SessionCut,
+    SessionEvent,
+    cut_into_sessions,
+)
 
 LONGEST_CAMPAIGN_KEY_BYTES = 64
 """Bytes of a campaign's name in kept events; of a longer one they keep a hash."""
@@ -137,3 +146,23 @@ def session_put_of(cut: SessionCut, session: Session, names: Mapping[str, str]) 
         cut.producer_id or None,
         names.get(cut.campaign, cut.campaign) or None,
     )
+
+
+def session_puts_of(
+    kept: KeptEvents, current: Mapping[str, Session], session_ids: Sequence[str], idle_ms: int
+) -> list[SessionPut]:
+    """These sessions as they are now; without those that are none any more. Of a session whose events are no longer kept,
+    nobody knows the producer's id and the campaign.
+    """
+    cuts = {cut.session_id: cut for cut in cut_into_sessions(kept.events, idle_ms)}
+    puts = []
+    for session_id in session_ids:
+        if (session := current.get(session_id)) is None:
+            continue
+        cut = cuts.get(session_id)
+        puts.append(
+            SessionPut(session_id, *astuple(session))
+            if cut is None
+            else session_put_of(cut, session, kept.campaigns)
+        )
+    return puts

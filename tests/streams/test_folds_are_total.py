@@ -334,6 +334,10 @@ activities = st.one_of(
         a.IdentityAttached, **to_whom, identity=identities, epoch=epochs, home=leads, features=features(), path=paths,
         final=flags, carried=carried, event_id=st.none() | event_ids, sessions=several_puts, silent=flags, reply=flags,
     ),
+    st.builds(
+        a.IdentityCompleted, **to_whom, identity=identities, epoch=epochs, identified=carried, sessions=several_puts,
+        retracted=st.lists(st.sampled_from(["s", "t", "u"]), max_size=2),
+    ),
     st.builds(a.IdentityDetached, **to_whom, identity=identities, epoch=epochs, gone=flags),
     st.builds(
         a.IdentityDelta, **to_whom, identity=identities, epoch=epochs, event=raws, event_id=event_ids,
@@ -370,6 +374,7 @@ def test_activity_folds_in_any_order_from_anybody(several, chunk):
 def test_every_kind_of_activity_is_drawn():
     drawn = {
         a.IdentityAttached,
+        a.IdentityCompleted,
         a.IdentityDetached,
         a.IdentityDelta,
         a.EventNoted,

@@ -49,6 +49,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/")
 @router.get("/leads/{lead_id:path}")
+@router.get("/lead-analytics")
 @router.get("/models")
 @router.get("/models/{name:path}")
 @router.get("/workflows")

@@ -24,6 +24,7 @@ ANY_QUERY: Mapping[str, str] = {
     "/workflows/{number}": "a page: its own state is in its address",
     "/demo": "a page: its own state is in its address",
     "/demo/{page}": "a page: its own state is in its address",
+    "/lead-analytics": "a page: its own state is in its address",
     "/models": "a page: its own state is in its address",
     "/models/{name:path}": "a page: its own state is in its address",
     "/admin": "a page: it leads to the models",

@@ -61,6 +61,7 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             GET /leads/{lead_id:path}
             GET /demo
             GET /demo/{page}
+            GET /lead-analytics
             GET /models
             GET /models/{name:path}
             GET /workflows

@@ -12,6 +12,7 @@ const always = (): boolean => true;
 
 export const PAGES: readonly PageOfBar[] = [
   { root: "/", title: "callList", Page: CallList, isListed: always },
+  { root: "/lead-analytics", title: "leadAnalytics", Page: later(() => import("./analytics/AnalyticsPage")), isListed: always },
   { root: "/models", title: "models", Page: later(() => import("./models/ModelsPage")), isListed: always },
   { root: "/workflows", title: "workflows", Page: later(() => import("./workflows/WorkflowsPage")), isListed: always },
   { root: "/demo", title: "demo", Page: later(() => import("./demo/DemoPage")), isListed: () => isShop(path.value) },

@@ -39,6 +39,18 @@ export const shortNumber = (value: number): string => short.value.format(value);
 export const signed = (points: number): string => leftToRight(`${points < 0 ? "−" : "+"}${number(Math.abs(points))}`);
 export const exactly = (moment: string | number): string => moments.value.format(new Date(moment));
 
+/** An amount of a currency; a code that nobody knows stays behind the number. */
+export function amount(value: number, currency: string): string {
+  try {
+    return new Intl.NumberFormat(language.value, { style: "currency", currency }).format(value);
+  } catch {
+    return `${number(value)} ${currency}`;
+  }
+}
+
+/** A day in the tenant's zone. */
+export const exactDay = (moment: string | Date, zone: string): string => new Intl.DateTimeFormat(language.value, { dateStyle: "medium", timeZone: zone }).format(new Date(moment));
+
 /** How far the server's clock is ahead of this one, in milliseconds. */
 export const clockSkew = signal(0);
 

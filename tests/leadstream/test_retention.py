@@ -137,6 +137,25 @@ def test_retention_removes_what_is_older_and_nothing_else(store, log, monkeypatc
     assert store.contents() == after
 
 
+def test_however_many_erased_records_a_partition_begins_with_older_ones_behind_them_go(
+    store, log, monkeypatch
+):
+    monkeypatch.setattr("leadstream.operations.retention.REMOVED_AT_ONCE", 3)
+    expected = {record.partition: (record.first, record.end) for record in old_records(log, BEFORE)}
+    first, end = expected["events", 0]
+    assert end - first > 10
+    log.execute(
+        "update public.records set key = '~erased', value = null where topic = 'events' and partition = 0 and position < %s",
+        (end - 1,),
+    )
+    assert {record.partition: (record.first, record.end) for record in old_records(log, BEFORE)} == expected
+    assert all(count <= 3 for count in remove_old_records(log, BEFORE))
+    assert list(old_records(log, BEFORE)) == []
+    assert log.execute(
+        "select min(position) from public.records where topic = 'events' and partition = 0"
+    ).fetchone() == (end,)
+
+
 def test_what_a_fold_or_the_projection_has_not_passed_stays(store, log):
     log.execute("update public.checkpoints set position = 2 where stage = 'track_sessions' and partition = 1")
     log.execute("insert into public.unprojected values ('score-changed', 0, 1)")

@@ -3,6 +3,7 @@
 Labels have few, fixed values: kinds of channels, outcomes, and the names of channels in the configuration.
 """
 
+import time
 from functools import partial
 from typing import Final
 
@@ -82,6 +83,49 @@ ENRICHMENT = Counter(
     "(put off: the budget is used up), failed (tried again), rejected (no repetition helps).",
     ["source", "result"],
     registry=REGISTRY,
+)
+
+
+class FailingTimes:
+    """Sets a gauge, by its labels, to the seconds since the first failure after the last success; 0: it does not fail."""
+
+    def __init__(self, gauge: Gauge) -> None:
+        self._gauge = gauge
+        self._since: dict[tuple[str, ...], float] = {}
+        self._shown = set[tuple[str, ...]]()
+
+    def failed(self, *labels: str) -> None:
+        self._since.setdefault(labels, time.monotonic())
+        self._show(labels)
+
+    def succeeded(self, *labels: str) -> None:
+        self._since.pop(labels, None)
+        self._show(labels)
+
+    def _show(self, labels: tuple[str, ...]) -> None:
+        if labels not in self._shown:
+            self._shown.add(labels)
+            self._gauge.labels(*labels).set_function(partial(self._seconds, labels))
+
+    def _seconds(self, labels: tuple[str, ...]) -> float:
+        since = self._since.get(labels)
+        return 0.0 if since is None else time.monotonic() - since
+
+
+CRM_FAILING: Final = FailingTimes(
+    _gauge(
+        "leadstream_crm_failing_seconds",
+        "For how long every attempt to read a CRM has failed, by channel and kind of record (contact, deal); 0: the last one succeeded. `leadstream crm status` and "
+        "GET /api/crm show the reason.",
+        ["channel", "kind"],
+    )
+)
+ENRICHMENT_FAILING: Final = FailingTimes(
+    _gauge(
+        "leadstream_enrichment_failing_seconds",
+        "For how long every request to a source of enrichment has failed, by source; 0: the last one succeeded.",
+        ["source"],
+    )
 )
 
 

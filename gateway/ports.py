@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 
 from authoring.active_models import ActiveRulesOf, ReadShards, built_in_rules, built_in_shards
 from delivery.channels.crm import InboundChannel
+from delivery.enrichment.sources import EnrichmentSource
 from delivery.message import ChannelResult, Message
 from gateway.access import Access, RateLimit
 from gateway.accounts.account_settings import OidcSettings, SessionTimes
@@ -264,3 +265,5 @@ class Ports:
     """By name."""
     crms: Mapping[str, InboundChannel] = field(default_factory=dict)
     """CRMs whose webhooks report changes, by the names of their channels."""
+    enrichment: Mapping[str, EnrichmentSource] = field(default_factory=dict)
+    """Sources of enrichment, by name."""

@@ -113,6 +113,8 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             GET /api/call-list/counts
             GET /api/call-list/reasons
             GET /api/changes
+            GET /api/crm
+            GET /api/enrichment
             GET /api/lead/summary/{session_id:path}
             GET /api/lead/export/{session_id:path}
             GET /api/score/{session_id:path}

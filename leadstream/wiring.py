@@ -401,4 +401,5 @@ def make_ports(
         link_cookie=settings.link_cookie == "on",
         chats=settings.chat_accounts,
         crms=inbound_channels(delivery_configuration(settings)),
+        enrichment=delivery_configuration(settings).enrichment,
     )

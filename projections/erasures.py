@@ -74,6 +74,7 @@ NAMELESS_TABLES: Final = frozenset(
         "tenant_periods",
         "user_sessions",
         "users",
+        "webhook_receipts",
     }
 )
 """Tables without rows of one lead: sums, texts, staff. `audit_log` keeps its rows, and the person's names in them are

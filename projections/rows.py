@@ -778,6 +778,14 @@ class CrmInboxRow(NamedTuple):
     """None: the record is read from the CRM."""
 
 
+class WebhookReceiptRow(NamedTuple):
+    """A row of `webhook_receipts`: a webhook of a CRM that was taken."""
+
+    digest: str
+    """SHA-256 of the tenant, the channel and the id, or the signature, of the request."""
+    received_at: datetime
+
+
 class EnrichmentQueueRow(NamedTuple):
     """A row of `enrichment_queue`: a person whom an event may have given a new address."""
 

@@ -85,6 +85,7 @@ from projections.rows import (
     TenantPeriodRow,
     UserRow,
     UserSessionRow,
+    WebhookReceiptRow,
     WorkerPartRow,
     WorkerTimerRow,
     WorkflowExecutionRow,
@@ -683,6 +684,15 @@ crm_inbox = _table(
     key=("number",),
     schema=PUBLIC_SCHEMA,
     comment="what webhooks of CRMs have reported, until it is in the log",
+)
+
+webhook_receipts = _table(
+    "webhook_receipts",
+    WebhookReceiptRow,
+    Index("webhook_receipts_received", "received_at"),
+    key=("digest",),
+    schema=PUBLIC_SCHEMA,
+    comment="webhooks of CRMs that were taken in the last minutes, as hashes: a copy counts once",
 )
 
 enrichment_queue = _table(

@@ -38,10 +38,11 @@ class WebhookChannel(Struct, frozen=True, forbid_unknown_fields=True, tag="webho
         if not self.secrets:
             raise ValueError("secrets: at least one is needed")
         for number, secret in enumerate(self.secrets, 1):
-            _check_secret(secret, number)
+            check_signing_secret(secret, f"secrets: number {number}")
 
 
-def _check_secret(secret: SecretText, number: int) -> None:
+def check_signing_secret(secret: SecretText, which: str) -> None:
+    """Raises ValueError, which begins with `which`."""
     text = secret.reveal()
     encoded = text.removeprefix(SECRET_PREFIX)
     try:
@@ -50,7 +51,7 @@ def _check_secret(secret: SecretText, number: int) -> None:
         decoded = b""
     if not (text.startswith(SECRET_PREFIX) and _LEAST_SECRET_BYTES <= len(decoded) <= _MOST_SECRET_BYTES):
         raise ValueError(
-            f"secrets: number {number} is not {SECRET_PREFIX} and the Base64 of {_LEAST_SECRET_BYTES} to "
+            f"{which} is not {SECRET_PREFIX} and the Base64 of {_LEAST_SECRET_BYTES} to "
             f"{_MOST_SECRET_BYTES} random bytes: echo {SECRET_PREFIX}$(openssl rand -base64 32)"
         )
 

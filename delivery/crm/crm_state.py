@@ -3,15 +3,16 @@
 Every function is one transaction, or part of one of its caller. No rebuild changes these tables.
 """
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final, LiteralString, NamedTuple
 
 import msgspec
 from psycopg.rows import dict_row
 
-from delivery.crm.inbound import RecordKind
+from delivery.crm.inbound import PROOF_SECONDS, RecordKind
 from delivery.crm.outcome_events import KnownRecord
 from delivery.crm.records import CrmRecord
 from projections.connection import Connection
@@ -250,6 +251,37 @@ def add_reported(connection: Connection, tenant: str, crm: str, records: Sequenc
                 for record in records
             ],
         )
+
+
+def add_receipt(connection: Connection, tenant: str, crm: str, receipt: str, now: datetime) -> bool:
+    """Whether this webhook is new. `receipt`: its id, or its signature. Forgets those that are too old to be proven again."""
+    digest = hashlib.sha256(f"{tenant}/{crm}/{receipt}".encode(errors="replace")).hexdigest()
+    connection.execute(
+        "delete from public.webhook_receipts where received_at < %s",
+        (now - 2 * timedelta(seconds=PROOF_SECONDS),),
+    )
+    return (
+        connection.execute(
+            "insert into public.webhook_receipts values (%s, %s) on conflict do nothing", (digest, now)
+        ).rowcount
+        == 1
+    )
+
+
+def add_reported_once(
+    connection: Connection,
+    tenant: str,
+    crm: str,
+    records: Sequence[CrmRecord],
+    receipt: str | None,
+    now: datetime,
+) -> bool:
+    """Whether the records were added: not, if a copy of the webhook came before."""
+    with connection.transaction():
+        if receipt is not None and not add_receipt(connection, tenant, crm, receipt, now):
+            return False
+        add_reported(connection, tenant, crm, records)
+        return True
 
 
 def waiting_items(connection: Connection, tenant: str, crm: str, now: datetime, most: int) -> list[InboxItem]:

@@ -224,6 +224,7 @@ class CrmWorker:
             page = await changed_records(channel, kind, since, cursor.page, ask)
             following = following_cursor(cursor, since, page, now, rules)
             done = following.next_at > now
+            metrics.CRM_FAILING.succeeded(name, kind)
             report = await self._record(
                 name,
                 channel,
@@ -237,6 +238,7 @@ class CrmWorker:
                 self._complete_at[name] = time.monotonic()
         except DeliveryError as cause:
             metrics.CRM_FAILURES.labels(name).inc()
+            metrics.CRM_FAILING.failed(name, kind)
             until = now + timedelta(seconds=self._wait_seconds(cursor.failures + 1, cause))
             await self._database.run(
                 crm_state.mark_failed_pull, rules.tenant, name, kind, cause.reason, until

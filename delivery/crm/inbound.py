@@ -8,6 +8,7 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 from msgspec import Meta, Struct
 
+from delivery.channels.webhook import check_signing_secret
 from delivery.secret_text import SecretText
 from schemas.envelope import DEFAULT_TENANT, Tenant
 from schemas.events import Stage
@@ -24,6 +25,8 @@ HUBSPOT_STAGES: Final[Mapping[str, Stage]] = {
 """HubSpot's own lifecycle stages that say what ours say."""
 OWN_LEAD_ID: Final = "lead_id"
 """In `fields` of a channel: our id of a lead, which a push writes into the CRM and a pull reads."""
+PROOF_SECONDS: Final = 300
+"""So far may the moment that a webhook has signed be from ours, as Standard Webhooks recommend."""
 RECORD_KEYS: Final = frozenset(
     {
         "id", "kind", "changed_at", "closed_at", "lead_id", "email", "phone", "owner", "stage", "status", "value",
@@ -86,22 +89,35 @@ class CrmInbound(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class WebhookProof(Struct, frozen=True, forbid_unknown_fields=True):
-    """How a request proves that it comes from the CRM: by an HMAC of it, by a secret in a header, or by a bearer token."""
+    """How a request proves that it comes from the CRM: as Standard Webhooks say, by another HMAC of it, by a secret in a header,
+    or by a bearer token. One with a signed timestamp is taken for PROOF_SECONDS, and once.
+    """
 
-    method: Literal["hmac", "header", "bearer"] = "hmac"
+    method: Literal["hmac", "header", "bearer", "standard_webhooks"] = "hmac"
     header: Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]{0,64}$")] = ""
     algorithm: Literal["sha256", "sha1", "sha512"] = "sha256"
     encoding: Literal["hex", "base64"] = "hex"
     prefix: str = ""
     signed: str = "{body}"
     """Of what the HMAC is: {body}, {url}, {Name-Of-A-Header}."""
+    timestamp: Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]{0,64}$")] = ""
+    """The header with the moment of sending, in seconds or milliseconds since 1970, or as RFC 3339."""
+    id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]{0,64}$")] = ""
+    """The header with the id of the request; without one, equal signatures are the same request."""
 
     def check(self) -> None:
         """Raises ValueError."""
+        if self.method == "standard_webhooks":
+            return
         if self.method != "bearer" and not self.header:
             raise ValueError("proof.header: missing: the header with the signature or the secret")
         if self.method == "hmac" and "{body}" not in self.signed:
             raise ValueError("proof.signed: it must contain {body}, or anybody could change the body")
+        for key, name in (("timestamp", self.timestamp), ("id", self.id)):
+            if name and (self.method != "hmac" or f"{{{name.lower()}}}" not in self.signed.lower()):
+                raise ValueError(
+                    f"proof.{key}: proof.signed must contain {{{name}}}, or anybody could change it"
+                )
 
 
 class CrmWebhookChannel(Struct, frozen=True, forbid_unknown_fields=True, tag="crm_webhook", tag_field="type"):
@@ -118,6 +134,8 @@ class CrmWebhookChannel(Struct, frozen=True, forbid_unknown_fields=True, tag="cr
     def check(self) -> None:
         """Raises ValueError."""
         self.proof.check()
+        if self.proof.method == "standard_webhooks":
+            check_signing_secret(self.secret, "secret:")
         self.inbound.check()
         for key in self.record:
             if key not in RECORD_KEYS:

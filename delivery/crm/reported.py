@@ -13,13 +13,15 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from jmespath.exceptions import JMESPathError
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from delivery.channels.crm import CrmChannel, HubspotChannel, OdooChannel, PipedriveChannel
 from delivery.crm.crm_state import RecordKey
-from delivery.crm.inbound import CrmWebhookChannel, RecordKind, compiled
+from delivery.crm.inbound import PROOF_SECONDS, CrmWebhookChannel, RecordKind, WebhookProof, compiled
 from delivery.crm.reading import FIELD_PREFIX, ODOO_RECORD
 from delivery.crm.records import CrmRecord, id_of, moment_of, text_of
 
+STANDARD_ID: Final = "webhook-id"
 HUBSPOT_SIGNATURE: Final = "x-hubspot-signature-v3"
 HUBSPOT_TIMESTAMP: Final = "x-hubspot-request-timestamp"
 HUBSPOT_SECONDS: Final = 300
@@ -81,6 +83,33 @@ def is_from_vendor(channel: CrmChannel, request: WebhookRequest, now: datetime) 
             return is_from_pipedrive(secret.reveal(), request)
         case OdooChannel():
             return hmac.compare_digest(secret.reveal().encode(), request.token.encode(errors="replace"))
+
+
+def is_standard_webhook(secret: str, headers: Mapping[str, str], body: bytes) -> bool:
+    """Whether it is signed as Standard Webhooks say, within their five minutes."""
+    try:
+        Webhook(secret).verify(body, dict(headers))
+    except (
+        WebhookVerificationError,
+        ValueError,
+    ):  # ValueError: a signature or a moment that is none, or no JSON
+        return False
+    return True
+
+
+def is_recent(stated: str, now: datetime) -> bool:
+    """Whether a moment (seconds or milliseconds since 1970, or RFC 3339) is within PROOF_SECONDS of now."""
+    moment = moment_of(stated)
+    return moment is not None and abs((now - moment).total_seconds()) <= PROOF_SECONDS
+
+
+def receipt_of(proof: WebhookProof, headers: Mapping[str, str]) -> str | None:
+    """What a copy of a proven request has in common with it. None: its proof has no moment, so that it is proven for ever."""
+    if proof.method == "standard_webhooks":
+        return headers.get(STANDARD_ID)
+    if proof.method != "hmac" or not proof.timestamp:
+        return None
+    return headers.get((proof.id or proof.header).lower())
 
 
 def reported_keys(channel: CrmChannel, body: Any) -> list[RecordKey]:

@@ -138,6 +138,14 @@ def count_request(connection: Connection, tenant: str, source: str, day: date) -
     connection.execute(_COUNT, (tenant, source, day))
 
 
+def persons_waiting(connection: Connection, tenant: str) -> int:
+    with connection.cursor() as cursor:
+        ((waiting,),) = cursor.execute(
+            "select count(*) from public.enrichment_queue where tenant = %s", (tenant,)
+        ).fetchall()
+    return int(waiting)
+
+
 def enrichment_status(connection: Connection, day: date) -> tuple[list[dict[str, Any]], int]:
     """The requests of each tenant and source, and how many persons wait."""
     with connection.cursor(row_factory=dict_row) as cursor:

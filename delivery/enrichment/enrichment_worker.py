@@ -202,17 +202,21 @@ class EnrichmentWorker:
         except TimeoutError:
             breaker.failed(time.monotonic(), None)
             metrics.ENRICHMENT.labels(name, "failed").inc()
+            metrics.ENRICHMENT_FAILING.failed(name)
             raise DeliveryFailedError(f"the source {name!r} did not answer in time") from None
         except DeliveryFailedError as cause:
             breaker.failed(time.monotonic(), cause.retry_after)
             metrics.ENRICHMENT.labels(name, "failed").inc()
+            metrics.ENRICHMENT_FAILING.failed(name)
             raise
         except DeliveryRejectedError:
             breaker.succeeded()
             metrics.ENRICHMENT.labels(name, "rejected").inc()
+            metrics.ENRICHMENT_FAILING.failed(name)
             raise
         breaker.succeeded()
         metrics.ENRICHMENT.labels(name, "asked").inc()
+        metrics.ENRICHMENT_FAILING.succeeded(name)
         return fields
 
     def _file_rows(self, name: str, source: FileSource) -> Mapping[str, Fields]:

@@ -4,6 +4,7 @@ A request proves that it comes from the CRM. What it reports is stored before it
 and makes events of it.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated
 
@@ -11,9 +12,17 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from delivery.channels.crm import InboundChannel, rules_of
-from delivery.crm.crm_state import add_hints, add_reported
+from delivery.crm.crm_state import add_hints, add_reported_once
 from delivery.crm.inbound import CrmWebhookChannel
-from delivery.crm.reported import WebhookRequest, is_from_vendor, reported_keys, reported_records
+from delivery.crm.reported import (
+    WebhookRequest,
+    is_from_vendor,
+    is_recent,
+    is_standard_webhook,
+    receipt_of,
+    reported_keys,
+    reported_records,
+)
 from gateway import metrics
 from gateway.access import AccessDenied
 from gateway.answers import JsonAnswer, RequestProblem
@@ -24,6 +33,7 @@ from gateway.door.chat_accounts import ChatRequest, is_proven
 from gateway.door.chat_mapping import ChatAuthentication
 from gateway.door.messenger_events import decoded
 from gateway.row_changes import change_rows
+from projections.connection import Connection
 
 LARGEST_REPORT = 1_000_000
 """Bytes; vendors send a hundred changes at once."""
@@ -72,20 +82,27 @@ async def take_report(
     if isinstance(channel, CrmWebhookChannel):
         records, skipped = reported_records(channel, content, ports.now())
         taken = len(records)
-        write = partial(add_reported, tenant=tenant, crm=crm, records=records)
+        receipt = receipt_of(channel.proof, request.headers)
+        write: Callable[[Connection], object] = partial(
+            add_reported_once, tenant=tenant, crm=crm, records=records, receipt=receipt, now=ports.now()
+        )
     else:
         keys = reported_keys(channel, content)
         taken = len(keys)
         write = partial(add_hints, tenant=tenant, crm=crm, keys=keys)
-    if taken:
-        await change_rows(ports.database_url, write)
+    if taken and await change_rows(ports.database_url, write) is False:
+        taken = 0  # a copy of what was taken before
     return JsonAnswer({"records": taken, "skipped": skipped})
 
 
 def _is_proven(channel: InboundChannel, proof: WebhookRequest, request: Request) -> bool:
     if not isinstance(channel, CrmWebhookChannel):
         return is_from_vendor(channel, proof, services_of(request).ports.now())
-    own = channel.proof
+    own, now = channel.proof, services_of(request).ports.now()
+    if own.method == "standard_webhooks":
+        return is_standard_webhook(channel.secret.reveal(), request.headers, proof.body)
+    if own.timestamp and not is_recent(request.headers.get(own.timestamp, ""), now):
+        return False
     authentication = ChatAuthentication(
         own.method, own.header, own.algorithm, own.encoding, own.prefix, own.signed
     )

@@ -22,6 +22,7 @@ def backup(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Write the whole store, as of one moment, into a file. A running server continues meanwhile."""
+    from leadstream.operations.accounts import recorded_command
     from leadstream.operations.backup import copy_server_files, dump_database
     from leadstream.operations.open_store import open_database_url
     from leadstream.wiring import database_server
@@ -32,7 +33,7 @@ def backup(
             "--base copies the files of an embedded PostgreSQL; for your own PostgreSQL use pg_basebackup "
             "(docs/backup.md)."
         )
-    with open_database_url(settings, database_server) as url:  # of any schema version
+    with open_database_url(settings, database_server) as url, recorded_command(url):  # of any schema version
         if base:
             copy_server_files(settings.data_dir, to)
         else:

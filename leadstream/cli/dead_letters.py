@@ -56,10 +56,12 @@ def show(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Write the bytes of one dead letter, as they came, to standard output."""
+    from leadstream.operations.accounts import recorded_command
     from leadstream.operations.dead_letters import dead_letter_at
     from leadstream.operations.open_store import open_database_url
 
-    with open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url:
+    settings = settings_of_store(data_dir=data_dir, database_url=database_url)
+    with open_database_url(settings) as url, recorded_command(url):
         dead_letter = dead_letter_at(url, topic, partition, position)
     print_bytes(dead_letter.original)
 

@@ -37,6 +37,7 @@ def preview(
     from delivery.enrichment.enrichment_state import person_of_lead
     from delivery.enrichment.enrichment_worker import fields_to_fill, may_be_asked_about
     from leadstream.delivery_configuration import delivery_configuration
+    from leadstream.operations.accounts import record_entry
     from leadstream.operations.open_store import open_database_url
     from projections.connection import connect_watched
 
@@ -51,6 +52,9 @@ def preview(
             raise Failure(f"There is no lead {lead_id!r}.")
         if not may_be_asked_about(person):
             raise Failure("Nobody is asked about this lead: it is anonymous, or objects to profiling.")
+        record_entry(
+            url, tenant, "leadstream enrichment preview", None, lead_id=lead_id
+        )  # it tells others of a person
         answers = asyncio.run(_answers(configuration, url, person))
     for answer in answers:
         if isinstance(answer, str):

@@ -47,13 +47,14 @@ def export(
 
 
 def _export_to_file(settings: "Settings", path: Path | None) -> None:
+    from leadstream.operations.accounts import recorded_command
     from leadstream.operations.export import opened_output, write_events
     from leadstream.operations.open_store import open_database_url, settings_as_served
     from leadstream.operations.retention import archive_begins
     from projections.connection import connect_watched
 
     settings = settings_as_served(settings)
-    with open_database_url(settings) as url, opened_output(path) as output:
+    with open_database_url(settings) as url, recorded_command(url), opened_output(path) as output:
         if settings.kafka is not None:
             _warn_of_unarchived(settings, url)
         write = output.write if path else lambda line: output.write(printable_json(line))

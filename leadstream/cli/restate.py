@@ -83,6 +83,7 @@ def restate(
                 )
             elif into is not None:
                 target.rename(into)
+                record_command(url, CommandNote(after=f"a copy in {into.name}"))
                 print_result(f"The restated store is in {into}.")
     finally:
         discard(target)

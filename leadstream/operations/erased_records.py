@@ -4,7 +4,7 @@ Every record of the person's keys is one; of a browser that others use, too, onl
 once, since a log has no index on keys.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Final, LiteralString
 
 from psycopg.sql import SQL
@@ -13,7 +13,21 @@ from projections.connection import Connection
 from projections.erasures import KEY_MAY_BE_OF_TENANT, is_of_person
 from projections.person import Person
 from projections.tables import hashed_key
-from schemas.activity import IdentityAttached, IdentityDelta, IdentityDetached, RedirectChanged
+from schemas.activity import (
+    Activity,
+    ErasureRecorded,
+    EventNoted,
+    IdentityAttached,
+    IdentityDelta,
+    IdentityDetached,
+    ModelChanged,
+    ModelRemoved,
+    RedirectChanged,
+    SettingsChanged,
+    TimePassed,
+    WorkflowMomentCame,
+    WorkflowsChanged,
+)
 from schemas.decode import Refusal, decode_activity, decode_dead_letter, decode_source
 from schemas.events import LeadsMerged
 from schemas.topics import DEAD_LETTERS, EVENTS, LEAD_ACTIVITY, LEAD_CHANGES, SCORE_CHANGED, SESSION_SCORES
@@ -21,6 +35,22 @@ from schemas.topics import DEAD_LETTERS, EVENTS, LEAD_ACTIVITY, LEAD_CHANGES, SC
 RecordAddress = tuple[str, int, int]
 """(topic, partition, position)"""
 STATEMENT_TOPICS: Final = (SESSION_SCORES, SCORE_CHANGED, LEAD_CHANGES)
+
+NAMES_NO_OTHER_LEAD: Final = frozenset(
+    {
+        IdentityDetached,
+        IdentityDelta,
+        EventNoted,
+        TimePassed,
+        ModelChanged,
+        ModelRemoved,
+        SettingsChanged,
+        WorkflowsChanged,
+        WorkflowMomentCame,
+        ErasureRecorded,
+    }
+)
+"""Kinds of activity without a field for the id of a lead, beside that of their key."""
 
 _OF_KEYS: LiteralString = (
     "select topic, partition, position from public.records where topic = %s and key = any(%s)"
@@ -112,16 +142,35 @@ def _events_of_merged_leads(connection: Connection, person: Person) -> Iterator[
         return isinstance(source, LeadsMerged) and source.into in leads
 
     def activity_names_them(value: bytes) -> bool:
-        match decode_activity(value):
-            case RedirectChanged(to=to):
-                return to in leads
-            case IdentityAttached(event=bytes(raw)) | IdentityDelta(event=raw):
-                return names_them(raw)
-            case _:
-                return False
+        activity = decode_activity(value)
+        return names_lead(activity, leads) or any(map(names_them, events_in(activity)))
 
     yield from _selected(connection, EVENTS, person.merged_keys, names_them)
     yield from _selected(connection, LEAD_ACTIVITY, person.merged_keys, activity_names_them)
+
+
+def names_lead(activity: Activity, leads: Container[str]) -> bool:
+    """Whether a record of another lead's key names one of the leads. A new kind of activity has to say so here."""
+    match activity:
+        case RedirectChanged(to=to):
+            return to in leads
+        case IdentityAttached():
+            return (
+                activity.home in leads
+            )  # `path` has leads that a cycle of merges went through: the identity is somebody else's
+        case _ if type(activity) in NAMES_NO_OTHER_LEAD:
+            return False
+        case _:
+            raise AssertionError(f"{type(activity).__name__} is not known to name a lead, or none")
+
+
+def events_in(activity: Activity) -> list[bytes]:
+    """The events, as they were recorded, that the activity has in it."""
+    match activity:
+        case IdentityAttached(event=bytes(raw)) | IdentityDelta(event=raw):
+            return [raw]
+        case _:
+            return []
 
 
 def _dead_letters(connection: Connection, person: Person, names: Sequence[bytes]) -> Iterator[RecordAddress]:

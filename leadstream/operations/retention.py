@@ -67,13 +67,9 @@ def old_records(connection: Connection, before: datetime) -> Iterator[OldRecords
     """What of the embedded log was recorded before that moment, partition by partition. Writes nothing."""
     starts = dict[LogPartition, int]()
     for partition, end_of_use in sorted(_ends_of_use(connection).items(), key=_in_removal_order):
-        first = position = _first_position(connection, partition)
-        while page := _page(connection, partition, position, end_of_use):
-            old = _old_prefix(page, before, starts)
-            position += len(old)
-            if len(old) < len(page):
-                break
-        starts[partition] = position
+        first = _first_position(connection, partition)
+        ends = [end for end, _ in _old_ends(connection, partition, first, end_of_use, before, starts)]
+        starts[partition] = position = ends[-1] if ends else first
         if position > first:
             yield OldRecords(partition, first, position)
 
@@ -84,16 +80,11 @@ def remove_old_records(connection: Connection, before: datetime) -> Iterator[int
     """
     starts = dict[LogPartition, int]()
     for partition, end_of_use in sorted(_ends_of_use(connection).items(), key=_in_removal_order):
-        position = _first_position(connection, partition)
-        while page := _page(connection, partition, position, end_of_use):
-            old = _old_prefix(page, before, starts)
-            if old:
-                with connection.transaction(), _no_rebuild(connection):
-                    _remove(connection, partition, old, before)
-                position = old[-1].position + 1
-                yield len(old)
-            if len(old) < len(page):
-                break
+        first = position = _first_position(connection, partition)
+        for position, count in _old_ends(connection, partition, first, end_of_use, before, starts):
+            with connection.transaction(), _no_rebuild(connection):
+                _remove(connection, partition, position, before)
+            yield count
         starts[partition] = position
     _remove_dead_letter_rows(connection, starts)
 
@@ -236,10 +227,35 @@ def _page(connection: Connection, partition: LogPartition, start: int, end: int)
     return [Record(*row) for row in rows.fetchall()]
 
 
+def _old_ends(
+    connection: Connection,
+    partition: LogPartition,
+    start: int,
+    end: int,
+    before: datetime,
+    starts: dict[LogPartition, int],
+) -> Iterator[tuple[int, int]]:
+    """(position, records): up to which positions, excluded, a partition is old, and how many records that are since the position
+    before; at most REMOVED_AT_ONCE.
+    """
+    timeless: list[tuple[int, int]] = []
+    while page := _page(connection, partition, start, end):
+        count, is_young_found = _old_prefix(page, before, starts)
+        start = page[-1].position + 1
+        if count:
+            yield from timeless
+            timeless.clear()
+            yield page[count - 1].position + 1, count
+        if is_young_found:
+            return
+        if count < len(page):
+            timeless.append((start, len(page) - count))
+
+
 def _old_prefix(
     page: Sequence[Record], before: datetime, starts: dict[LogPartition, int]
-) -> Sequence[Record]:
-    """The records before the first young one. One without a time goes with an old one after it."""
+) -> tuple[int, bool]:
+    """How many records are old, and whether a young one comes after them. One without a time goes with an old one after it."""
     limit, count = millis(before), 0
     for number, record in enumerate(page, 1):
         is_old: bool | None = None
@@ -251,10 +267,10 @@ def _old_prefix(
             at = _recorded_at(record)
             is_old = None if at is None else at < limit
         if is_old is False:
-            break
+            return count, True
         if is_old:
             count = number
-    return page[:count]
+    return count, False
 
 
 def _recorded_at(record: Record) -> int | None:
@@ -310,10 +326,7 @@ def _no_rebuild(connection: Connection) -> Iterator[None]:
     yield
 
 
-def _remove(
-    connection: Connection, partition: LogPartition, records: Sequence[Record], before: datetime
-) -> None:
-    end = records[-1].position + 1
+def _remove(connection: Connection, partition: LogPartition, end: int, before: datetime) -> None:
     connection.execute(
         "delete from public.records where topic = %s and partition = %s and position < %s", (*partition, end)
     )

@@ -5,7 +5,8 @@ import base64
 import hashlib
 import hmac
 import json
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from fake_crms import TOKEN
 from hypothesis import given
 from hypothesis import strategies as st
 from outboxes import configured
+from standardwebhooks import Webhook
 
 from delivery.crm.crm_worker import inbound_channels
 from delivery.crm.reported import WebhookRequest, is_from_hubspot, reported_keys, reported_records
@@ -182,3 +184,75 @@ def test_a_report_is_stored_before_it_is_answered_and_one_without_proof_is_refus
         ("odoo", "deal", "4", True),
         ("close", "deal", "o1", False),
     ]
+
+
+def test_a_copy_of_a_webhook_counts_once_and_an_old_one_not_at_all(outbox):
+    empty(outbox)
+    timed = OTHER.replace('{body}" }', '{body}", timestamp = "Close-Sig-Timestamp" }')
+    standard = re.sub(r"proof = .*", 'proof = { method = "standard_webhooks" }', OTHER)
+    whsec = "whsec_" + base64.b64encode(b"k" * 32).decode()
+    crms = {
+        "close": channels(timed)["close"],
+        "standard": inbound_channels(configured(standard, TOKEN=TOKEN, SECRET=whsec))["close"],
+    }
+
+    async def append(_records):
+        raise AssertionError
+
+    now = datetime.now(UTC)
+    app = create_app(Ports(append, outbox.url, public_url=PUBLIC, crms=crms, now=lambda: now))
+
+    def post(path, body, **headers):
+        async def send():
+            transport = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as http:
+                return await http.post(path, content=body, headers=headers)
+
+        answer = asyncio.run(send())
+        return answer.json().get("records", answer.status_code)
+
+    def body(number):
+        return json.dumps({"event": {"data": {"id": f"o{number}", "status_type": "won"}}}).encode()
+
+    def close(number, seconds, unit=1):
+        stamp = str(int((now.timestamp() + seconds) * unit))
+        digest = hmac.new(SECRET.encode(), stamp.encode() + body(number), hashlib.sha256).hexdigest()
+        headers = {"close-sig-timestamp": stamp, "close-sig-hash": f"v1={digest}"}
+        return post("/v1/crm/close", body(number), **headers)
+
+    def signed(number, name, seconds=0):
+        at = now + timedelta(seconds=seconds)
+        headers = {
+            "webhook-id": name,
+            "webhook-timestamp": str(int(at.timestamp())),
+            "webhook-signature": f"v1,{base64.b64encode(bytes(32)).decode()} {Webhook(whsec).sign(name, at, body(number).decode())}",
+        }
+        return post("/v1/crm/standard", body(number), **headers)
+
+    assert [close(1, 0), close(1, 0), close(2, -290), close(2, -290, 1_000)] == [1, 0, 1, 1]
+    assert [close(3, -310), close(3, 310)] == [401, 401]
+    assert [signed(4, "msg_1"), signed(4, "msg_1", 5), signed(4, "msg_2"), signed(5, "msg_3", -400)] == [
+        1,
+        0,
+        1,
+        401,
+    ]
+    assert post("/v1/crm/standard", body(4)) == 401
+    kept = outbox.rows("select record_id from public.crm_inbox order by number")
+    assert [row["record_id"] for row in kept] == ["o1", "o2", "o2", "o4", "o4"]
+
+
+@pytest.mark.parametrize(
+    ("proof", "reason"),
+    [
+        ('{ header = "X-S", timestamp = "X-T" }', "proof.timestamp: proof.signed must contain {X-T}"),
+        (
+            '{ header = "X-S", signed = "{X-T}{body}", timestamp = "X-T", id = "X-I" }',
+            "proof.id: proof.signed must",
+        ),
+        ('{ method = "standard_webhooks" }', "secret: is not whsec_ and the Base64"),
+    ],
+)
+def test_a_proof_that_anybody_could_change_is_refused_at_the_start(proof, reason):
+    with pytest.raises(Exception, match=re.escape(reason)):
+        channels(re.sub(r"proof = .*", f"proof = {proof}", OTHER))

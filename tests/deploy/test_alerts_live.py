@@ -76,8 +76,24 @@ secrets = ["env:HOOK_SECRET"]
 type = "webhook"
 url = "env:GONE_URL"
 secrets = ["env:HOOK_SECRET"]
+
+[channels.hub]
+type = "hubspot"
+address = "RECEIVER"
+token = "env:HOOK_SECRET"
+
+[channels.hub.inbound]
+since = 2026-01-01
+
+[enrichment.people]
+type = "http"
+key = "email"
+url = "RECEIVER/{key}"
+fields = { company = "company" }
 """
-"""A receiver that fails, which rests for good after its first failure, and one that wants no more messages (410)."""
+"""A receiver that fails, which rests for good after its first failure, and one that wants no more messages (410). A CRM and a
+source of enrichment that fail.
+"""
 
 
 def quickened(rules: str) -> str:
@@ -114,7 +130,7 @@ class House:
         asyncio.run(create_topics(self.cluster, partitions=PARTITIONS, genesis=genesis(utc_now())))
         self.receiver.__enter__()
         channels = self._directory / "delivery.toml"
-        channels.write_text(CHANNELS)
+        channels.write_text(CHANNELS.replace("RECEIVER", self.receiver.url))
         env = {
             "HOLD": str(self.hold),
             "HOOK_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
@@ -227,8 +243,14 @@ class House:
     def request_demo(self, number: int) -> None:
         """Each demo has an action for the failing receiver, and one for the receiver that is gone."""
         url = f"http://127.0.0.1:{self.ports['gateway']}/v1/events"
-        event = {"type": "demo_requested", "lead_id": f"d{number}", "event_id": f"d{number}"}
-        assert self.http.post(url, json=event).status_code == 200
+        lead = {"lead_id": f"d{number}"}
+        asked = {"type": "demo_requested", "event_id": f"d{number}"} | lead
+        shared = {
+            "type": "contact_shared",
+            "event_id": f"c{number}",
+            "email": f"d{number}@example.com",
+        } | lead
+        assert self.http.post(url, json=[asked, shared]).status_code == 200
 
     def until(self, condition, what: str) -> None:
         deadline = time.monotonic() + SECONDS
@@ -298,7 +320,7 @@ def test_every_alert_fires_when_the_system_is_broken_in_its_way(house):
     house.publish_workflows()
     house.request_demo(1)
     house.request_demo(2)
-    house.fires("DeliveryLags", "ChannelRests", "ActionsGivenUp")
+    house.fires("DeliveryLags", "ChannelRests", "ActionsGivenUp", "CrmNotRead", "EnrichmentFails")
     house.crew.end("delivery", 30)
     house.fires("DeliveryGone")
 

@@ -55,7 +55,7 @@ def asked():
     alerts = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())
     rules = [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
     queries = [target["expr"] for panel in PANELS for target in panel["targets"]]
-    assert len(rules) == 22
+    assert len(rules) == 24
     assert len(queries) > 15
     return sorted(
         {name for text in rules + queries for name in re.findall(r"\b(?:leadstream|process)_\w+", text)}

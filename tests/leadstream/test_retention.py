@@ -137,6 +137,25 @@ def test_retention_removes_what_is_older_and_nothing_else(store, log, monkeypatc
     assert store.contents() == after
 
 
+def test_however_many_erased_records_a_partition_begins_with_older_ones_behind_them_go(
+    store, log, monkeypatch
+):
+    monkeypatch.setattr("leadstream.operations.retention.REMOVED_AT_ONCE", 3)
+    expected = {record.partition: (record.first, record.end) for record in old_records(log, BEFORE)}
+    first, end = expected["events", 0]
+    assert end - first > 10
+    log.execute(
+        "update public.records set key = '~erased', value = null where topic = 'events' and partition = 0 and position < %s",
+        (end - 1,),
+    )
+    assert {record.partition: (record.first, record.end) for record in old_records(log, BEFORE)} == expected
+    assert all(count <= 3 for count in remove_old_records(log, BEFORE))
+    assert list(old_records(log, BEFORE)) == []
+    assert log.execute(
+        "select min(position) from public.records where topic = 'events' and partition = 0"
+    ).fetchone() == (end,)
+
+
 def test_what_a_fold_or_the_projection_has_not_passed_stays(store, log):
     log.execute("update public.checkpoints set position = 2 where stage = 'track_sessions' and partition = 1")
     log.execute("insert into public.unprojected values ('score-changed', 0, 1)")
@@ -160,7 +179,15 @@ def test_the_archive_of_kafkas_events_loses_old_ones_and_empty_months(read_model
     with psycopg.connect(read_models_url, autocommit=True) as connection:
         with connection.transaction(), connection.cursor() as cursor:
             store_events(cursor, list(archived_events(records, ErasedPeople())))
+        letters = [("events", 10), ("events", 60), ("lead-activity", 10)]
+        for topic, position in letters:
+            connection.execute(
+                "insert into live.dead_letters values (%s, 0, %s, 'unreadable', null, 'k', 'x', %s)",
+                (topic, position, position),
+            )
         assert sum(remove_old_archive(connection, BEFORE)) == 50
+        left = connection.execute("select topic, position from live.dead_letters order by 1, 2").fetchall()
+        assert left == letters[1:], "the letter of an event that is gone"
         rows = connection.execute("select min(recorded_at), count(*) from public.event_archive").fetchone()
         assert rows == (BEFORE + timedelta(hours=1), 50)
         months = connection.execute(

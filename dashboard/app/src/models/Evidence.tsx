@@ -101,7 +101,7 @@ export function Verdict({ result }: { result: Backtest }) {
       what: words(result.conversion), horizon: rounded(result.horizon_days), chance: number(Math.round(first.capacity.converted_by_chance)), times: times(first.capacity.times_chance),
     })}</p>
     {result.more_converted_than.map((each) => (
-      <p key={each.model} class="plain-words"><b>{Math.abs(each.leads) < 0.05 ? text("findsSame", { a: named(first), b: words(each.model) })
+      <p key={each.model} class="plain-words"><b>{Math.abs(each.leads) < 0.5 ? text("findsSame", { a: named(first), b: words(each.model) })
         : text(each.leads > 0 ? "findsMore" : "findsFewer", { a: named(first), b: words(each.model), n: rounded(Math.abs(each.leads)) })}</b></p>
     ))}
     {first.converted < FEW_CONVERSIONS && <p class="hint">{text("fewConversions", { n: number(first.converted) })}</p>}

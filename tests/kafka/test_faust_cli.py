@@ -19,12 +19,21 @@ from tests.ports import free_port
 ROOT = Path(__file__).parents[2]
 
 
-def faust(*command, **settings):
+HURRIED = """
+from faust.cli.faust import cli
+from streams.kafka import faust_host
+faust_host.TOPICS_SECONDS = 3.0
+cli()
+"""
+"""Faust, with a worker that waits seconds for its topics instead of a minute."""
+
+
+def faust(*command, program=("-m", "faust"), **settings):
     """The program, started; `settings` are variables without their prefix."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LEADSTREAM_")}
     environment |= {f"LEADSTREAM_{name.upper()}": str(value) for name, value in settings.items()}
     return subprocess.Popen(
-        [sys.executable, "-m", "faust", "-A", "leadstream.worker", *command],
+        [sys.executable, *program, "-A", "leadstream.worker", *command],
         env=environment | {"COLUMNS": "200"},
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -34,7 +43,6 @@ def faust(*command, **settings):
 
 
 def ended(process):
-    """A worker waits a minute for its topics before it ends."""
     try:
         out, err = process.communicate(timeout=180)
     finally:
@@ -137,7 +145,7 @@ def test_a_worker_that_restores_is_told_to_stop(cluster, tmp_path):
 @pytest.mark.kafka
 def test_without_its_topics_a_worker_ends_and_says_what_to_do(cluster, tmp_path):
     settings = {"kafka": cluster.brokers, "kafka_prefix": cluster.prefix, "worker_port": free_port()}
-    code, _, err = ended(faust("worker", **settings, data_dir=tmp_path))
+    code, _, err = ended(faust("worker", program=("-c", HURRIED), **settings, data_dir=tmp_path))
     assert code == 3
     assert "leadstream topics create" in err
     assert "Traceback" not in err

@@ -66,7 +66,8 @@ def walk(browser, address: str, name: str, *, width: int = 1280, scheme: str = "
     found = tab.run(FOUND_BY_AXE)
     assert not found, "\n".join(found)
     assert tab.run("refused") == []
-    assert tab.run("document.documentElement.scrollWidth <= innerWidth"), "nothing is wider than the page"
+    for element in ("document.documentElement", "document.querySelector('main')"):
+        assert tab.run(f"{element}.scrollWidth <= {element}.clientWidth"), "nothing is wider than the page"
     requested = [each["request"]["url"] for each in tab.seen("Network.requestWillBeSent")]
     assert [each for each in requested if not each.startswith((address, "data:"))] == []
 

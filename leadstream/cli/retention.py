@@ -75,9 +75,7 @@ def retention(
                 raise Failure(str(cause)) from cause
         kinds = [RECORDS] if kept_days else []
         for kind in [*kinds, *row_days]:
-            print_line(
-                f"{kind}: {removed[kind]:,} {'lost what they had' if kind == 'contents' else 'were removed'}."
-            )
+            print_line(f"{kind}: {removed[kind]:,} {'emptied' if kind == 'contents' else 'removed'}.")
 
 
 def _show_old_rows(connection: "Connection", at: "datetime", row_days: "Mapping[str, int]") -> None:

@@ -62,12 +62,8 @@ class ShellSession:
     """A shell in `directory`, and a network that only it has."""
 
     def __init__(self, directory: Path) -> None:
-        own = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("LEADSTREAM_") and name != "PYTHONDONTWRITEBYTECODE"
-        }
-        own["PYTHONPYCACHEPREFIX"] = str(directory.parent / "bytecode")  # compile once, not for each command
+        # The environment has compiled modules already: a cache of the session's own would compile them once more.
+        own = {name: value for name, value in os.environ.items() if not name.startswith("LEADSTREAM_")}
         self._directory = directory
         self._shell = subprocess.Popen(
             ["unshare", "-n", "bash", "--norc", "--noprofile"],

@@ -40,9 +40,9 @@ from scoring.models.model import built_in_models
 from tests.forked_programs import Program
 
 PROCESS = Path(__file__).with_name("embedded_process.py")
-EVENTS = 10_000
-GROUPS, CROWDS = 40, 2
-MOVING = 1_680
+EVENTS = 6_000
+GROUPS, CROWDS = 24, 2
+MOVING = 1_104
 """Of them, events of people who are merged, split, and share devices."""
 CHATS = 30
 """Sessions of a chat, besides."""

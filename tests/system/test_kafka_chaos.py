@@ -64,9 +64,9 @@ pytestmark = [
 ]
 
 TURNS = int(os.environ.get("CHAOS_TURNS", "1"))
-HOW_MANY = 20_000 * TURNS
-GROUPS, CROWDS = 60, 2
-MOVING = 2_400
+HOW_MANY = 10_000 * TURNS
+GROUPS, CROWDS = 36, 2
+MOVING = 1_536
 """Of them, events of people who are merged, split, and share devices."""
 CHATS = 60 * TURNS
 """Sessions of a chat, besides."""

@@ -48,6 +48,7 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/")
+@router.get("/inbox")
 @router.get("/leads/{lead_id:path}")
 def built_page(request: Request) -> Response:
     """The page of every address that `dashboard/app/src/main.tsx` shows."""

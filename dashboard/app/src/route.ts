@@ -38,7 +38,7 @@ document.addEventListener("click", (event) => {
   const link = event.target instanceof Element ? event.target.closest("a") : null;
   const isPlain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;
   if (!link || !isPlain || event.defaultPrevented || link.target || link.origin !== location.origin) return;
-  if (link.hash || !(link.pathname === "/" || link.pathname.startsWith("/leads/"))) return;
+  if (link.hash || !(link.pathname === "/" || /^\/(leads|inbox)(\/|$)/.test(link.pathname))) return;
   event.preventDefault();
   navigate(link.pathname + link.search);
 });

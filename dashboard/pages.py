@@ -48,6 +48,7 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/")
+@router.get("/inbox")
 @router.get("/leads/{lead_id:path}")
 @router.get("/lead-analytics")
 @router.get("/models")

@@ -15,7 +15,9 @@ from sqlalchemy import (
     Integer,
     Select,
     Subquery,
+    Text,
     and_,
+    any_,
     cast,
     false,
     func,
@@ -27,6 +29,7 @@ from sqlalchemy import (
     tuple_,
     union_all,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from projections.queries import REFUSES_PROFILING
 from projections.tables import band_key, lead_row_key, lead_scores, leads, score_history
@@ -56,6 +59,10 @@ class LeadFilters(NamedTuple):
     """The least rounded total of the model; a lead without a score has 0."""
     search: str | None = None
     """Part of a name, e-mail address, phone number or lead id."""
+    owners: Sequence[str] = ()
+    """Assigned to one of these; a blank one stands for leads that are assigned to nobody."""
+    silent_since: datetime | None = None
+    """No interaction at this moment or later."""
     addresses: Sequence[str] = ()
     """E-mail addresses and phone numbers that are searched for beside `search`, whole and in their one form."""
 
@@ -280,4 +287,12 @@ def _lead_conditions(filters: LeadFilters) -> list[ColumnElement[bool]]:
         parts = (leads.c.search.contains(form, autoescape=True) for form in sorted(forms))
         columns = (leads.c.email, leads.c.phone)
         conditions.append(or_(*parts, *(column == each for each in filters.addresses for column in columns)))
+    if filters.owners:
+        conditions.append(
+            func.coalesce(leads.c.assigned_to, "") == any_(literal(list(filters.owners), ARRAY(Text())))
+        )
+    if filters.silent_since is not None:
+        conditions.append(
+            func.coalesce(leads.c.last_interaction_at, leads.c.created_at) < filters.silent_since
+        )
     return conditions

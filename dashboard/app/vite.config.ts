@@ -11,6 +11,7 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     target: "es2022",
     reportCompressedSize: false,
+    rolldownOptions: { output: { codeSplitting: { groups: [{ name: "charts", test: /node_modules\/(echarts|zrender)\// }] } } },
     chunkSizeWarningLimit: 700, // ECharts, which only pages with charts load
   },
 });

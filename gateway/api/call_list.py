@@ -15,7 +15,7 @@ from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api import statements
 from gateway.api.leads import BOARD_MODEL, NO_NUL, ModelName, plain, points
 from gateway.api.services import services_of, take_report_turn, tenant_of
-from gateway.api.tenant_leads import BUDGETS, PROPERTY_FACTS, decimal_or_given
+from gateway.api.tenant_leads import BUDGETS, PROPERTY_FACTS, decimal_or_given, voice_url
 from gateway.documented import answer_docs, example_bodies
 from gateway.store import Row
 from projections import call_list_queries as queries
@@ -80,6 +80,7 @@ async def reasons(
                     **_wishes(fields_of[key]),
                     "event": _event(event_of.get(key)),
                     "voice_seconds": _seconds(voice_of.get(key)),
+                    "voice_url": voice_url(voice_of.get(key, {})),
                 }
                 for key in keys
                 if key in fields_of

@@ -56,6 +56,7 @@ BOARD_MODEL = "temperature"
 SESSION_MODEL = "web_session"
 LONGEST_SEARCH = 320
 """Characters: a name and an e-mail address."""
+MOST_OWNERS = 20
 LEDGER_PAGE = 100
 ENGAGEMENTS = 30
 SESSIONS = 20
@@ -90,6 +91,17 @@ async def board(
     stage: Annotated[str | None, Query(max_length=32, pattern=NO_NUL)] = None,
     band: Annotated[str | None, Query(max_length=100, pattern=NO_NUL)] = None,
     q: Annotated[str | None, Query(max_length=LONGEST_SEARCH, pattern=NO_NUL)] = None,
+    assigned_to: Annotated[
+        list[Annotated[str, Query(max_length=512, pattern=NO_NUL)]] | None,
+        Query(
+            max_length=MOST_OWNERS,
+            description="Only leads of this sales person; an empty one lists those that are assigned to nobody. May be repeated.",
+        ),
+    ] = None,
+    silent_days: Annotated[
+        int | None,
+        Query(ge=1, le=36_500, description="Only leads without an interaction for so many days."),
+    ] = None,
     limit: Limit = PAGE,
     after: After = None,
     offset: Offset = 0,
@@ -111,6 +123,8 @@ async def board(
             stage=stage,
             band=in_band,
             search=q or None,
+            owners=assigned_to or (),
+            silent_since=None if silent_days is None else now - timedelta(days=silent_days),
             addresses=searched_addresses(q, services.ports.phone_region) if q else (),
         )
         page = await leads_page(ask, tenant, sort, filters, start, limit)

@@ -46,6 +46,7 @@ from gateway.accounts.sessions import (
     set_cookie,
 )
 from gateway.answers import JsonAnswer, RequestProblem
+from gateway.api.services import services_of
 from gateway.authorize import session_of_request
 from gateway.documented import answer_docs, example_bodies
 from gateway.door.body import read_body
@@ -162,11 +163,13 @@ async def sign_out(request: Request) -> Response:
 )
 async def session(request: Request) -> Response:
     caller: Caller = request.state.caller
+    tenant = caller.tenant or DEFAULT_TENANT
     person: UserSession | None = getattr(request.state, "user_session", None)
     return JsonAnswer(
         {
             "actor": caller.actor,
-            "tenant": caller.tenant or DEFAULT_TENANT,
+            "tenant": tenant,
+            "zone": (await services_of(request).ports.published(tenant)).zone.time_zone,
             "scopes": sorted(caller.scopes),
             "person": None
             if person is None

@@ -133,7 +133,7 @@ def _lead(row: Row, voice: Mapping[str, Any], model: Model | None, now: datetime
         "total_interactions": scans + views + messages,
         "voice_transcript": voice.get("text"),
         "voice_seconds": decimal_or_given(voice.get("duration_s")),
-        "voice_url": _voice_url(voice),
+        "voice_url": voice_url(voice),
         "stage": row["stage"],
         "qualification_override": override_in_row(row, now),
         "created_at": row["created_at"],
@@ -158,7 +158,7 @@ def decimal_or_given(value: object) -> object:
     return plain(number) if number.is_finite() and abs(number) < LARGEST_AMOUNT else value
 
 
-def _voice_url(voice: Mapping[str, Any]) -> str | None:
+def voice_url(voice: Mapping[str, Any]) -> str | None:
     """Of a recording that a bot of Telegram has received; others are not served here."""
     if voice.get("source_type") != TELEGRAM_BOT or not voice["source_id"] or not voice["file_id"]:
         return None

@@ -17,6 +17,7 @@ from tests.producers.chromium import Tab, chromium, until
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 TOKEN = "a-secret-api-token"
+ADMIN_TOKEN = "a-secret-admin-token"
 AXE = Path(pages.__file__).parent / "app" / "node_modules" / "axe-core" / "axe.min.js"
 WATCH = """
 window.refused = [];
@@ -28,7 +29,7 @@ FOUND_BY_AXE = """
 axe.run(document, { preload: false, resultTypes: ["violations"] })
   .then(({ violations }) => violations.map(({ id, nodes }) => id + ": " + nodes[0].html.slice(0, 200)))
 """
-KEYS = {"ArrowDown": 40, "Enter": 13, "/": 191}
+KEYS = {"ArrowDown": 40, "Enter": 13, "/": 191, " ": 32}
 
 
 def press(tab: Tab, key: str) -> None:
@@ -74,7 +75,7 @@ def walk(browser, address: str, name: str, *, width: int = 1280, scheme: str = "
 
 def test_a_sales_person_is_told_whom_to_call_and_why(tmp_path):
     settings = {
-        "LEADSTREAM_API_TOKENS": f"default:read+write:{TOKEN}",
+        "LEADSTREAM_API_TOKENS": f"default:read+write:{TOKEN},default:admin:{ADMIN_TOKEN}",
         "LEADSTREAM_WRITE_KEYS": "default:a-public-write-key",
     }
     with chromium(tmp_path / "profile") as browser, serving(tmp_path / "store", **settings) as server:
@@ -121,6 +122,49 @@ def test_a_sales_person_is_told_whom_to_call_and_why(tmp_path):
             )
             until(lambda: len(shown(tab, ".recent li")) > 0, "the log of changes")
 
+        with walk(browser, address, "several leads") as tab:
+            tab.before_pages(signed_in)
+            tab.go(f"{address}/?owner=@nobody")
+            until(lambda: len(shown(tab, ".row")) == 2, "nobody owns either lead")
+            tab.run("document.querySelector('[role=grid]').focus()")
+            for key in ("ArrowDown", " ", "ArrowDown", " "):
+                press(tab, key)
+            until(lambda: "2 chosen" in str(shown(tab, ".several b")), "the keyboard chooses both")
+            tab.run("document.querySelector('.several form input').focus()")
+            tab.call("Input.insertText", text="Sara")
+            tab.run("document.querySelector('.several form button').click()")
+            until(lambda: shown(tab, ".row") == [], "both have an owner now")
+            until(
+                lambda: tab.run(
+                    "(() => { const undo = [...document.querySelectorAll('.several > button')].find((each) => each.textContent === 'Undo');"
+                    "undo?.click(); return !!undo; })()"
+                ),
+                "it can be undone, though the list is empty",
+            )
+            until(lambda: len(shown(tab, ".row")) == 2, "nobody owns them again")
+
+        with walk(browser, address, "merge and undo") as tab:
+            tab.before_pages(signed_in)
+            happen({"type": "qr_scanned", "lead_id": "bobby", "event_id": "6"})
+            tab.go(f"{address}/leads/bobby")
+            until(lambda: shown(tab, ".actions details summary"), "the actions")
+            tab.run(
+                "(() => { const into = document.querySelector('.actions input[name=into]'); into.closest('details').open = true;"
+                "into.value = 'bob'; into.form.requestSubmit(); })()"
+            )
+            until(
+                lambda: "Merged into bob" in str(shown(tab, ".notice")), "the page says where the lead went"
+            )
+            tab.run("document.querySelector('.notice button').click()")
+            until(lambda: shown(tab, ".notice") == [], "it is a lead of its own again")
+
+        with walk(browser, address, "the inbox") as tab:
+            tab.before_pages(signed_in)
+            tab.go(f"{address}/")
+            until(lambda: shown(tab, ".bell"), "the bell")
+            tab.click(".bell")
+            until(lambda: "No messages." in str(shown(tab, ".inbox")), "no workflow has written")
+
         with walk(browser, address, "the lead, at night", scheme="dark") as tab:
             tab.before_pages(signed_in)
             tab.go(f"{address}/?q=ada")
@@ -149,7 +193,7 @@ def test_a_sales_person_is_told_whom_to_call_and_why(tmp_path):
         with walk(browser, address, "on a phone, in Persian", width=390) as tab:
             tab.before_pages(signed_in)
             tab.go(f"{address}/?lang=fa&anonymous=true")
-            until(lambda: len(shown(tab, ".row")) == 3, "visitors are listed, too")
+            until(lambda: len(shown(tab, ".row")) == 4, "visitors are listed, too")
             assert tab.run("[document.documentElement.dir, document.documentElement.lang]") == ["rtl", "fa"]
 
         with walk(browser, address, "an old address") as tab:
@@ -157,3 +201,31 @@ def test_a_sales_person_is_told_whom_to_call_and_why(tmp_path):
             tab.call("Page.navigate", url=f"{address}/#lead=bob")
             until(lambda: tab.run("location.pathname") == "/leads/bob", "links of older versions lead on")
             until(lambda: shown(tab, ".lead-head"), "the lead")
+
+        for role, may_act in (("sales", True), ("viewer", False)):
+            email = f"{role}@acme.example"
+            entered = server.client.post(
+                "/api/users",
+                json={"email": email, "name": f"Kim, {role}", "role": role, "generate_password": True},
+                headers={"Authorization": f"Bearer {ADMIN_TOKEN}"},
+            )
+            assert entered.is_success, entered.text
+            with walk(browser, address, f"signed in as {role}") as tab:
+                tab.go(f"{address}/leads/ada")
+                until(lambda tab=tab: shown(tab, ".gate a.primary"), "the page asks to sign in")
+                tab.click(".gate a.primary")
+                until(lambda tab=tab: tab.run("!!document.querySelector('input[name=email]')"), "the sign-in")
+                for name, typed in (("email", email), ("password", entered.json()["password"])):
+                    tab.run(f"document.querySelector('input[name={name}]').focus()")
+                    tab.call("Input.insertText", text=typed)
+                press(tab, "Enter")
+                until(lambda tab=tab: shown(tab, ".lead-head"), "the lead that the person came for")
+                until(lambda tab=tab, role=role: f"Kim, {role}" in str(shown(tab, ".who-am-i")), "who is it")
+                assert bool(shown(tab, ".actions")) is may_act
+                if may_act:
+                    tab.run(
+                        "[...document.querySelectorAll('.actions button')].find((each) => each.textContent === 'Assign to me').click()"
+                    )
+                    until(lambda tab=tab: "sales@acme.example" in str(shown(tab, ".facts")), "it is theirs")
+                    tab.go(f"{address}/?owner=@me")
+                    until(lambda tab=tab: len(shown(tab, ".row")) == 1, "my leads")

@@ -38,6 +38,9 @@ class ListedLead(NamedTuple):
     identified: bool = True
     identities: int = 1
     name: str = ""
+    owner: str = ""
+    silent_days: int | None = None
+    """Since its last interaction; None: it had none, and is as old as it is."""
 
     def rounded(self, model):
         total = self.totals.get(model)
@@ -90,7 +93,12 @@ class Shop:
                 created_at=lead.created_at,
                 stage=lead.stage,
                 identities=lead.identities,
-                fields={"name": lead.name} if lead.name else {},
+                fields={
+                    name: value for name, value in (("name", lead.name), ("assigned_to", lead.owner)) if value
+                },
+                last_interaction_at=None
+                if lead.silent_days is None
+                else T0 - timedelta(days=lead.silent_days),
                 scores=scores,
             )
         )
@@ -151,6 +159,8 @@ def random_lead(chance, number, **fixed):
         "identified": chance.random() < 0.7,
         "identities": int(chance.random() < 0.9),
         "name": chance.choice(["Ann", "Bob", "Bobby"]),
+        "owner": chance.choice(["", "sara@acme.example", "Tom"]),
+        "silent_days": chance.choice([None, 2, 29, 31]),
     }
     return ListedLead(**fields | fixed)
 
@@ -173,6 +183,9 @@ FILTERS = [
     (BOARD, {"stage": "new", "band": "warm"}, lambda lead: lead.stage == "new" and lead.warmth == "warm"),
     (BOARD, {"q": "bob"}, lambda lead: "bob" in lead.name.lower()),
     (BOARD, {"q": "ann", "include_anonymous": "true"}, None),
+    (BOARD, {"assigned_to": ["sara@acme.example", "Sara"]}, lambda lead: lead.owner == "sara@acme.example"),
+    (BOARD, {"assigned_to": ["", "Tom"], "stage": "new"}, lambda lead: lead.owner in {"", "Tom"} and lead.stage == "new"),
+    (BOARD, {"silent_days": "30"}, lambda lead: (lead.silent_days or 0) >= 30),
     (SCORES, {}, lambda _: True),
     (SCORES, {"include_anonymous": "true"}, None),
     (SCORES, {"min_score": "30"}, lambda lead: lead.rounded("rules") >= 30),

@@ -1,6 +1,7 @@
 // Requests to the gateway. A token of this tab goes first; else the browser sends the session's cookie.
 
 import { signal } from "@preact/signals";
+import { zone } from "./text";
 
 export class Refused extends Error {
   constructor(readonly status: number, reason: string, readonly field: string | null = null) {
@@ -54,7 +55,17 @@ async function answered<T>(path: string, request: RequestInit, stop?: AbortSigna
 export const scopes = signal<readonly string[]>([]);
 
 export async function readPerson(): Promise<void> {
-  const answer = await read<{ person: Person | null; scopes: string[] }>("/api/session").catch(() => null);
+  const answer = await read<{ person: Person | null; scopes: string[]; zone: string }>("/api/session").catch(() => null);
   person.value = answer?.person ?? null;
   scopes.value = answer?.scopes ?? [];
+  if (answer) zone.value = answer.zone;
+}
+
+export const may = (scope: string): boolean => scopes.value.includes(scope) || scopes.value.includes("admin");
+
+/** Ends the session, or forgets the token of this tab. */
+export async function signOut(): Promise<void> {
+  sessionStorage.removeItem("token");
+  if (person.value) await fetch("/sign-out", { method: "POST", headers: { "X-CSRF-Token": person.value.csrf_token }, redirect: "manual" });
+  location.assign("/sign-in");
 }

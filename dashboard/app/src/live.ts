@@ -1,16 +1,17 @@
 // What changes on the server, as it happens: /api/changes, read by fetch, since EventSource sends no Authorization header.
-// A connection that ends is opened again from the last position. A tab that nobody looks at closes it, since a browser opens
-// only six connections to a server. If streams do not get through, the page asks every two seconds.
+// A connection that ends is opened again from the last position. A browser opens only six connections to a server: a tab that
+// nobody looks at closes its stream, and the tabs of one session share one. The tab that has the lock reads it, and passes on
+// what comes. A tab with a token of its own reads alone. If streams do not get through, the page asks every two seconds.
 
 import { signal } from "@preact/signals";
-import { isLocked, keyHeaders, read } from "./api";
+import { isLocked, keyHeaders, read, token } from "./api";
 
 export type ScoreChange = {
   lead_id: string; model: string; at: string; total: number | null; rounded: number | null; change: number;
   removed: boolean; // the score was taken back: the lead has none of this model
   bands: Record<string, string | null>; lines: { group: string; rule: string; kind: string; points: number }[];
 };
-export type Changes = { leads: string[]; scores: ScoreChange[] };
+export type Changes = { leads: string[]; scores: ScoreChange[]; notifications: { id: number }[] };
 type Taker = (changes: Changes | null) => void; // null: something is missing, read everything again
 
 export const liveState = signal<"connecting" | "live" | "polling" | "off">("connecting");
@@ -28,26 +29,73 @@ export function follow(take: Taker): () => void {
 
 const hand = (changes: Changes | null) => takers.forEach((take) => take(changes));
 
+type Shared = { state: typeof liveState.value; arrived?: Arrived } | "who reads?";
+
+const LOCK = "leadstream changes";
+const tabs = new BroadcastChannel(LOCK);
+const isShared = () => !token() && "locks" in navigator; // only a page of https or of this machine has locks
+let position = "";
+let failures = 0;
+let isReader = false;
+
+tabs.onmessage = ({ data }: MessageEvent<Shared>) => {
+  if (!isShared()) return;
+  if (data === "who reads?") {
+    if (isReader) tabs.postMessage({ state: liveState.value });
+    return;
+  }
+  if (isReader) return;
+  liveState.value = data.state;
+  if (data.arrived) arrive(data.arrived);
+};
+
+function arrive({ at, changes }: Arrived): void {
+  position = at;
+  hand(changes);
+}
+
 export async function runLive(): Promise<void> {
-  let position = "";
-  let failures = 0;
+  let wasHidden = false;
   for (;;) {
     await untilShown();
-    const pages = failures < STREAMS_TRIED ? stream(position) : poll(position);
-    try {
-      for await (const { at, changes } of pages) {
-        failures = failures < STREAMS_TRIED ? 0 : failures;
-        position = at;
-        liveState.value = failures ? "polling" : "live";
-        hand(changes);
-      }
-    } catch {
-      failures += 1;
-      liveState.value = "off";
+    if (!isShared()) {
+      await readChanges();
+      continue;
     }
-    const wait = failures >= STREAMS_TRIED ? POLL_MS : WAITS_MS[failures] ?? POLL_MS;
-    await new Promise((resolve) => setTimeout(resolve, wait * (0.7 + 0.6 * Math.random())));
+    const stop = new AbortController();
+    const stopIfHidden = () => { if (document.hidden) stop.abort(); };
+    document.addEventListener("visibilitychange", stopIfHidden);
+    tabs.postMessage("who reads?");
+    if (wasHidden) hand(null); // nobody has read while no tab was shown
+    await navigator.locks.request(LOCK, { signal: stop.signal }, readWhileShown).catch(() => undefined);
+    document.removeEventListener("visibilitychange", stopIfHidden);
+    wasHidden = true;
   }
+}
+
+async function readWhileShown(): Promise<void> {
+  isReader = true;
+  while (!document.hidden && !isLocked.value && isShared()) await readChanges();
+  isReader = false;
+}
+
+/** Reads one connection to its end, and waits as long as its failures demand. */
+async function readChanges(): Promise<void> {
+  const pages = failures < STREAMS_TRIED ? stream(position) : poll(position);
+  try {
+    for await (const arrived of pages) {
+      failures = failures < STREAMS_TRIED ? 0 : failures;
+      liveState.value = failures ? "polling" : "live";
+      arrive(arrived);
+      if (isReader) tabs.postMessage({ state: liveState.value, arrived });
+    }
+  } catch {
+    failures += 1;
+    liveState.value = "off";
+    if (isReader) tabs.postMessage({ state: "off" });
+  }
+  const wait = failures >= STREAMS_TRIED ? POLL_MS : WAITS_MS[failures] ?? POLL_MS;
+  await new Promise((resolve) => setTimeout(resolve, wait * (0.7 + 0.6 * Math.random())));
 }
 
 async function untilShown(): Promise<void> {

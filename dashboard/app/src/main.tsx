@@ -1,6 +1,7 @@
 import { render } from "preact";
 import { useEffect } from "preact/hooks";
-import { isLocked, person, readPerson, useToken } from "./api";
+import { isLocked, person, readPerson, signOut, useToken } from "./api";
+import { Bell } from "./Bell";
 import { later } from "./later";
 import { CallList } from "./leads/CallList";
 import { liveState, runLive } from "./live";
@@ -9,6 +10,7 @@ import { isUnder, path, replaceOldAddress } from "./route";
 import { chooseLanguage, language, LANGUAGES, text } from "./text";
 
 const LeadPage = later(() => import("./lead/LeadPage"));
+const InboxPage = later(() => import("./InboxPage"));
 const LEAD = /^\/leads\/(.+)$/;
 
 function App() {
@@ -27,13 +29,16 @@ function App() {
         <select value={language.value} onChange={(event) => chooseLanguage(event.currentTarget.value)}>
           {Object.entries(LANGUAGES).map(([code, texts]) => <option key={code} value={code} lang={code}>{texts.name}</option>)}
         </select></label>
-      {person.value && <p class="who-am-i"><a href="/sign-in">{person.value.name}</a></p>}
+      {!isLocked.value && <Bell />}
+      {person.value && <p class="who-am-i"><a href="/sign-in" title={person.value.email}>{person.value.name}</a> <span class="soft">{text(`role_${person.value.role}` as "role_sales")}</span>{" "}
+        <button type="button" onClick={() => void signOut()}>{text("signOut")}</button></p>}
     </header>
     <main id="main" tabIndex={-1}>{isLocked.value ? <Gate /> : <Shown />}</main>
   </>;
 }
 
 function Shown() {
+  if (path.value === "/inbox") return <InboxPage />;
   const lead = path.value.match(LEAD)?.[1];
   if (lead !== undefined) {
     const id = decoded(lead);
@@ -71,7 +76,8 @@ function Gate() {
 }
 
 function Root() {
-  useEffect(() => { void readPerson(); void runLive(); }, []);
+  useEffect(() => { void runLive(); }, []);
+  useEffect(() => { if (!isLocked.value) void readPerson(); }, [isLocked.value]);
   return <App />;
 }
 

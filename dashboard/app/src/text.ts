@@ -30,7 +30,9 @@ export function text(key: keyof Texts, values: Record<string, string | number> =
 const numbers = computed(() => new Intl.NumberFormat(language.value, { maximumFractionDigits: 2 }));
 const short = computed(() => new Intl.NumberFormat(language.value, { notation: "compact", maximumFractionDigits: 1 }));
 const relative = computed(() => new Intl.RelativeTimeFormat(language.value, { numeric: "auto", style: "short" }));
-const moments = computed(() => new Intl.DateTimeFormat(language.value, { dateStyle: "medium", timeStyle: "medium" }));
+/** The tenant's time zone (IANA); undefined: not read yet. */
+export const zone = signal<string | undefined>(undefined);
+const moments = computed(() => new Intl.DateTimeFormat(language.value, { dateStyle: "medium", timeStyle: "medium", timeZone: zone.value }));
 
 /** What is read from left to right in a sentence of either direction: a phone number, a signed number. */
 export const leftToRight = (value: string): string => (document.documentElement.dir === "rtl" ? `\u2066${value}\u2069` : value);
@@ -65,6 +67,9 @@ export function ago(moment: string | null): string {
 
 /** Names of stages, rules and event types, which the log has with underscores. */
 export const words = (name: string): string => name.replaceAll("_", " ").replace(/\b(qr|sms)\b/, (found) => found.toUpperCase());
+
+/** A stage of the product by its name in the reader's language, one of the tenant's own as it is written. */
+export const stageName = (stage: string): string => (`stage_${stage}` in en ? text(`stage_${stage}` as keyof Texts) : words(stage));
 
 export function bandName(band: string): string {
   return band in BANDS ? text(band as keyof typeof BANDS) : words(band);

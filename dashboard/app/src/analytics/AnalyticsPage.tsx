@@ -10,7 +10,7 @@ import { AttributionTab, CohortAnalysis, Engagements, JourneyHealth, LeadQuality
 
 const TABS = [
   ["overview", "📊", "overview", Overview], ["funnel", "🔻", "lifecycleFunnel", LifecycleFunnel], ["quality", "⭐", "leadQuality", LeadQuality], ["engagement", "💬", "engagement", Engagements],
-  ["attribution", "🎯", "attribution", AttributionTab], ["journeys", "❤️", "journeyHealth", JourneyHealth], ["cohorts", "👥", "cohortAnalysis", CohortAnalysis],
+  ["attribution", "🎯", "attributionTab", AttributionTab], ["journeys", "❤️", "journeyHealth", JourneyHealth], ["cohorts", "👥", "cohortAnalysis", CohortAnalysis],
 ] as const;
 
 export default function AnalyticsPage() {

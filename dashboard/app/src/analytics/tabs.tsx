@@ -109,10 +109,10 @@ export function CohortAnalysis() {
   const report = useReport<Cohorts>(PATHS.cohorts);
   return <Loaded report={report}>{(now) => <>
     <Chart kind="line" title={text("cohortTrend")} along={text("cohort")} labels={now.cohorts.map((each) => each.cohort)}
-      series={[{ name: text("leads"), values: now.cohorts.map((each) => each.leads) }, { name: text("customers"), values: now.cohorts.map((each) => each.customers) }]} />
+      series={[{ name: text("leads"), values: now.cohorts.map((each) => each.leads) }, { name: text("customersWon"), values: now.cohorts.map((each) => each.customers) }]} />
     <Chart kind="line" title={text("rateOverTime")} along={text("cohort")} labels={now.cohorts.map((each) => each.cohort)} shown={share} series={[{ name: text("rate"), values: now.cohorts.map((each) => each.conversion_rate) }]} />
     <section class="part"><h3>{text("cohortDetails")}</h3>
-      <Table title={text("cohortDetails")} heads={[text("cohort"), text("leads"), text("customers"), text("rate"), text("revenue"), text("avgScore")]} shown={[null, number, number, share]}
+      <Table title={text("cohortDetails")} heads={[text("cohort"), text("leads"), text("customersWon"), text("rate"), text("revenue"), text("avgScore")]} shown={[null, number, number, share]}
         rows={[...now.cohorts.map((each) => [each.cohort, each.leads, each.customers, each.conversion_rate, money(each.revenue), each.average_score]),
           [text("all"), now.total.leads, now.total.customers, now.total.conversion_rate, money(now.total.revenue), now.total.average_score]]} /></section>
   </>}</Loaded>;

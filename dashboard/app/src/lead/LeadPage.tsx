@@ -2,21 +2,25 @@
 
 import { useSignal } from "@preact/signals";
 import { useEffect, useMemo } from "preact/hooks";
-import { person, read, Refused, send } from "../api";
+import { undoMerge } from "../acts";
+import { may, read, Refused } from "../api";
 import { later } from "../later";
 import { Band } from "../leads/Band";
 import { Flags } from "../leads/Flags";
-import { BOARD_MODEL, bandOf, type Override, reachedBy, titleOf } from "../leads/lead";
+import { BOARD_MODEL, bandOf, type Override, type Score, reachedBy, titleOf } from "../leads/lead";
 import { Total } from "../leads/Total";
 import { follow } from "../live";
 import { leadAddress, navigate, query, withQuery } from "../route";
-import { ago, exactly, number, signed, text, words } from "../text";
+import { ago, exactly, number, signed, stageName, text, words } from "../text";
+import { Actions } from "./Actions";
+import { Attribution } from "./Attribution";
 import { causeOf, type Detail, type Entry, evidenceOf, grouped, type Line, nameOf, netted } from "./detail";
+import { Voice } from "./Voice";
 
 const ScoreChart = later(() => import("./ScoreChart"));
 
-const NAMES = new Set(["name", "first_name", "last_name"]); // the title says them
-const STAGES = ["new", "contacted", "qualified", "engaged", "opportunity", "customer", "churned", "lost", "recycled", "disqualified"];
+const NAMES = new Set(["name", "first_name", "last_name", "assigned_to"]); // the title and the owner say them
+const DAY_MS = 86_400_000;
 const SLIDER_STEPS = 1_000;
 const SLIDER_WAIT_MS = 150;
 const MOST_ENTRIES = 1_000;
@@ -26,6 +30,7 @@ export default function LeadPage({ leadId }: { leadId: string }) {
   const detail = useSignal<Detail | null>(null);
   const problem = useSignal<string | null>(null);
   const history = useSignal<readonly Entry[]>([]);
+  const tomorrow = useSignal<Detail["scores"] | null>(null);
   const model = query.value.get("model") ?? BOARD_MODEL;
   const asOf = query.value.get("as_of");
 
@@ -33,6 +38,10 @@ export default function LeadPage({ leadId }: { leadId: string }) {
     try {
       detail.value = await read<Detail>(apiAddress(leadId) + (asOf ? `?as_of=${encodeURIComponent(asOf)}` : ""), stop);
       problem.value = null;
+      if (!asOf) {
+        const then = new Date(Date.parse(detail.value.as_of) + DAY_MS).toISOString();
+        tomorrow.value = (await read<Detail>(`${apiAddress(leadId)}?as_of=${encodeURIComponent(then)}`, stop).catch(() => null))?.scores ?? null;
+      }
     } catch (error) {
       if (stop?.aborted) return;
       problem.value = error instanceof Refused ? (error.status === 404 ? text("unknownLead") : error.message) : text("off");
@@ -76,12 +85,13 @@ export default function LeadPage({ leadId }: { leadId: string }) {
     <article class="lead-page">
       <p><a href="/">{text("back")}</a></p>
       {problem.value && <p class="notice" role="alert">{problem.value}</p>}
-      {found.merged_into && <p class="notice">{text("mergedInto")} <a href={leadAddress(found.merged_into)}>{found.merged_into}</a></p>}
+      {found.merged_into && <p class="notice">{text("mergedInto")} <a href={leadAddress(found.merged_into)}>{found.merged_into}</a>{" "}
+        {may("write") && !asOf && <button type="button" onClick={() => void undoMerge(leadId).then(() => load(), (error: unknown) => { problem.value = String(error); })}>{text("undoMerge")}</button>}</p>}
       <header class="lead-head">
         <h2 dir="auto">{titleOf(lead)}</h2>
         <span class="total"><Total lead={lead} score={score} /></span>
         <Band band={bandOf(score?.bands)} />
-        <span class="soft">{words(lead.stage)}</span>
+        <span class="soft">{stageName(lead.stage)}</span>
         <Reach field="phone" value={lead.phone} />
         <Reach field="email" value={lead.email} />
         {lead.qualification_override && <OverrideOf override={lead.qualification_override} />}
@@ -90,21 +100,24 @@ export default function LeadPage({ leadId }: { leadId: string }) {
       <When detail={found} asOf={asOf} first={history.value[0]?.at} />
       <div class="lead-columns">
         <div>
-          <Scores detail={found} model={model} />
+          <Scores detail={found} model={model} tomorrow={asOf ? null : tomorrow.value} />
           <section class="part">
             <h3>{text("overTime")}: {words(model)}</h3>
             {history.value.length ? <OverTime entries={history.value} until={found.as_of} /> : <p class="soft">{text("noChanges")}</p>}
           </section>
           <Timeline ledger={found.ledger} model={model} />
+          {!asOf && <Attribution leadId={leadId} />}
           {found.workflows.length > 0 && <Workflows executions={found.workflows} />}
         </div>
         <div>
-          {!asOf && !found.merged_into && lead.identified && (!person.value || person.value.role !== "viewer") && <Actions leadId={leadId} stage={lead.stage} changed={() => void load()} />}
+          {!asOf && !found.merged_into && lead.identified && may("write") && <Actions lead={lead} changed={() => void load()} />}
+          {lead.next_stage && <NextStage next={lead.next_stage} />}
+          {!asOf && <Voice leadId={leadId} />}
           <Profile detail={found} />
           {found.stages.length > 0 && <section class="part"><h3>{text("stages")}</h3>
             <ul class="entries">{[...found.stages].reverse().map((each) => (
               <li class="entry" key={`${each.at} ${each.stage}`}><time dateTime={each.at} title={exactly(each.at)}>{ago(each.at)}</time>
-                <div><p>{words(each.stage)}{each.previous && <span class="soft"> {text("movedFrom", { stage: words(each.previous) })}</span>}</p>{each.reason && <p class="why" dir="auto">{each.reason}</p>}</div></li>
+                <div><p>{stageName(each.stage)}{each.previous && <span class="soft"> {text("movedFrom", { stage: stageName(each.previous) })}</span>}</p>{each.reason && <p class="why" dir="auto">{each.reason}</p>}</div></li>
             ))}</ul></section>}
           {found.sessions.length > 0 && <section class="part"><h3>{text("visitsTitle")}</h3>
             <ul class="entries">{found.sessions.map((each) => (
@@ -156,7 +169,15 @@ function When({ detail, asOf, first }: { detail: Detail; asOf: string | null; fi
   </>;
 }
 
-function Scores({ detail, model }: { detail: Detail; model: string }) {
+function NextStage({ next }: { next: NonNullable<Detail["lead"]["next_stage"]> }) {
+  return (
+    <section class="part"><h3>{text("nextStage", { stage: stageName(next.stage) })}</h3>
+      <ul>{next.missing.map((each) => <li key={each.text}><bdi>{each.text}</bdi></li>)}</ul>
+    </section>
+  );
+}
+
+function Scores({ detail, model, tomorrow }: { detail: Detail; model: string; tomorrow: Detail["scores"] | null }) {
   const names = Object.keys(detail.scores).sort((left, right) => Number(right === model) - Number(left === model));
   return (
     <section class="part"><h3>{text("scores")}</h3>
@@ -167,7 +188,7 @@ function Scores({ detail, model }: { detail: Detail; model: string }) {
         for (const line of netted(score.lines)) groups.set(line.group, [...(groups.get(line.group) ?? []), line]);
         return (
           <details class="model" key={name} open={name === model}>
-            <summary><b>{words(name)}</b>{bandOf(score.bands) && <Band band={bandOf(score.bands)} />}<span class="points">{number(score.total)}</span></summary>
+            <summary><b>{words(name)}</b>{bandOf(score.bands) && <Band band={bandOf(score.bands)} />}<span class="points">{number(score.total)}{toCome(score, tomorrow?.[name])}</span></summary>
             {groups.size === 0 ? <p class="soft">{text("noPoints")}</p> : (
               <table><tbody>{[...groups].map(([group, lines]) => <>
                 <tr key={group}><th class="group" scope="row">{group ? words(group) : text("inAll")}</th><td class="points">{number(lines.reduce((sum, line) => sum + line.points, 0))}</td></tr>
@@ -184,6 +205,9 @@ function Scores({ detail, model }: { detail: Detail; model: string }) {
     </section>
   );
 }
+
+/** What it becomes within a day if nothing happens; empty: it stays. */
+const toCome = (score: Score, then: Score | undefined): string => (then && then.total !== score.total ? ` · ${text("tomorrow", { total: number(then.total) })}` : "");
 
 function OverTime({ entries, until }: { entries: readonly Entry[]; until: string }) {
   return <>
@@ -248,7 +272,7 @@ function Profile({ detail }: { detail: Detail }) {
     <section class="part"><h3>{text("profile")}</h3>
       <dl class="facts">
         {own.map(([name, value]) => <Fact key={name} name={words(name)}>{reachedBy(name, value) ? <a href={reachedBy(name, value) ?? ""} dir="ltr">{String(value)}</a> : <bdi>{shown(value)}</bdi>}</Fact>)}
-        <Fact name={text("stage")}>{words(lead.stage)}</Fact>
+        <Fact name={text("stage")}>{stageName(lead.stage)}</Fact>
         <Fact name={text("owner")}><bdi>{lead.assigned_to ?? text("nobody")}</bdi></Fact>
         <Fact name={text("lastInteraction")}>{lead.last_interaction_at ? <time dateTime={lead.last_interaction_at} title={exactly(lead.last_interaction_at)}>{ago(lead.last_interaction_at)}</time> : text("never")}</Fact>
         {fields.filter(([name]) => name !== "phone" && name !== "email").map(([name, value]) => <Fact key={name} name={words(name)}><bdi>{shown(value)}</bdi></Fact>)}
@@ -268,36 +292,4 @@ function shown(value: unknown): string {
   if (value !== null && typeof value === "object") return JSON.stringify(value);
   if (typeof value === "boolean") return text(value ? "yes" : "no");
   return typeof value === "number" ? number(value) : String(value);
-}
-
-function Actions({ leadId, stage, changed }: { leadId: string; stage: string; changed: () => void }) {
-  const result = useSignal<string | null>(null);
-  const isBusy = useSignal(false);
-  const act = async (path: string, body: unknown, done: string) => {
-    isBusy.value = true;
-    try {
-      await send(path, body);
-      result.value = done;
-      changed();
-    } catch (error) {
-      result.value = error instanceof Error ? error.message : String(error);
-    }
-    isBusy.value = false;
-  };
-  const move = (event: SubmitEvent) => {
-    event.preventDefault();
-    const form = new FormData(event.currentTarget as HTMLFormElement);
-    void act(`/api/lead-tracking/lifecycle/${encodeURIComponent(leadId)}/transition`, { stage: form.get("stage"), reason: form.get("reason") || null }, text("moved"));
-  };
-  return (
-    <section class="part actions"><h3>{text("actions")}</h3>
-      <p><button type="button" disabled={isBusy.value} onClick={() => void act(`/api/lead-tracking/engagement/${encodeURIComponent(leadId)}`, { engagement_type: "call_made" }, text("calledDone"))}>{text("contacted")}</button></p>
-      <form onSubmit={move}>
-        <label>{text("moveTo")}<select name="stage" defaultValue={stage}>{STAGES.map((each) => <option key={each} value={each} selected={each === stage}>{words(each)}</option>)}</select></label>
-        <label>{text("reason")}<input type="text" name="reason" maxLength={500} autocomplete="off" /></label>
-        <button type="submit" disabled={isBusy.value}>{text("move")}</button>
-      </form>
-      <p role="status" class="soft">{result.value}</p>
-    </section>
-  );
 }

@@ -2,16 +2,20 @@
 
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
+import { may, person } from "../api";
 import { leadAddress, navigate, query, withQuery } from "../route";
-import { ago, BANDS, bandName, leftToRight, number, shortNumber, signed, text, words } from "../text";
+import { ago, BANDS, bandName, leftToRight, number, shortNumber, signed, stageName, text, words } from "../text";
 import { Band } from "./Band";
 import { FirstRun } from "./FirstRun";
 import { Flags } from "./Flags";
 import { BOARD_MODEL, bandOf, reachedBy, sentenceOf, titleOf } from "./lead";
 import { LeadRows } from "./LeadRows";
 import { Total } from "./Total";
-import { counts, includesAnonymous, isLoaded, leads, model, models, problem, reasons, recent, watchLeads } from "./leadList";
+import { BulkActions } from "./BulkActions";
+import { SavedViews } from "./SavedViews";
+import { chosen, counts, includesAnonymous, isLoaded, leads, model, ME, models, NOBODY, problem, reasons, recent, watchLeads } from "./leadList";
 
+const SILENT_DAYS = "30";
 const SEARCH_WAIT_MS = 200;
 const AT_REST = new Set(["customer", "churned", "lost", "disqualified"]);
 const TIERS: [keyof typeof BANDS, "burningDo" | "hotDo" | "warmDo" | "coldDo"][] = [["burning", "burningDo"], ["hot", "hotDo"], ["warm", "warmDo"], ["cold", "coldDo"]];
@@ -19,7 +23,7 @@ const TIERS: [keyof typeof BANDS, "burningDo" | "hotDo" | "warmDo" | "coldDo"][]
 export function CallList() {
   useEffect(watchLeads, []);
   useEffect(() => { document.title = `${text("callList")} · Leadstream`; });
-  const isNarrowed = ["q", "band", "stage"].some((name) => query.value.get(name)) || query.value.get("anonymous") === "false";
+  const isNarrowed = ["q", "band", "stage", "owner", "silent_days"].some((name) => query.value.get(name)) || query.value.get("anonymous") === "false";
   const isEmpty = isLoaded.value && !leads.value.length && !problem.value;
   return (
     <div class="call-list">
@@ -30,6 +34,7 @@ export function CallList() {
       {!isLoaded.value && <p class="hint" role="status">{text("loading")}</p>}
       {isEmpty && !isNarrowed && <FirstRun />}
       {isEmpty && isNarrowed && <section class="card"><h2>{text("noMatch")}</h2><p>{text("noMatchHint")}</p><p><a href="/">{text("clear")}</a></p></section>}
+      {chosen.value.size > 0 && may("write") && <BulkActions />}
       {leads.value.length > 0 && <div class="board">
         <div class="main-column">
           <CallNext />
@@ -64,6 +69,9 @@ function Filters() {
   const stages = counts.value && (includesAnonymous.value ? sum(counts.value.identified.stages, counts.value.anonymous.stages) : counts.value.identified.stages);
   const band = query.value.get("band") ?? "";
   const stage = query.value.get("stage") ?? "";
+  const owner = query.value.get("owner") ?? "";
+  const silent = query.value.get("silent_days");
+  const owners = [...new Set([...leads.value.map((each) => each.assigned_to), owner])].filter((each): each is string => !!each && each !== ME && each !== NOBODY).sort();
   return (
     <form class="filters" role="search" aria-label={text("search")} onSubmit={(event) => event.preventDefault()}>
       <label class="field grow"><span class="unseen">{text("search")}</span>
@@ -71,7 +79,14 @@ function Filters() {
       <label class="field"><span>{text("stage")}</span>
         <select value={stage} onChange={(event) => navigate(withQuery({ stage: event.currentTarget.value }))}>
           <option value="">{text("allStages")}</option>
-          {Object.entries({ ...(stage && { [stage]: 0 }), ...stages }).sort().map(([name, times]) => <option key={name} value={name}>{words(name)} ({number(times)})</option>)}
+          {Object.entries({ ...(stage && { [stage]: 0 }), ...stages }).sort().map(([name, times]) => <option key={name} value={name}>{stageName(name)} ({number(times)})</option>)}
+        </select></label>
+      <label class="field"><span>{text("owner")}</span>
+        <select value={owner} onChange={(event) => navigate(withQuery({ owner: event.currentTarget.value }))}>
+          <option value="">{text("team")}</option>
+          {person.value && <option value={ME}>{text("mine")}</option>}
+          <option value={NOBODY}>{text("nobody")}</option>
+          {owners.map((each) => <option key={each} value={each}>{each}</option>)}
         </select></label>
       <label class="field"><span>{text("scoreBy")}</span>
         <select value={model.value} onChange={(event) => navigate(withQuery({ model: event.currentTarget.value === BOARD_MODEL ? null : event.currentTarget.value, band: null }))}>
@@ -85,7 +100,10 @@ function Filters() {
             <span aria-hidden="true">{BANDS[tier]}</span> {text(tier)} <span class="doing">{text(doing)}</span>{counted && <b>{shortNumber(counted[tier] ?? 0)}</b>}
           </a>
         ))}
+        <a href={withQuery({ stage: stage === "customer" ? null : "customer" })} aria-current={stage === "customer" ? "true" : undefined}><span aria-hidden="true">🤝</span> {text("customers")}{stages && <b>{shortNumber(stages["customer"] ?? 0)}</b>}</a>
+        <a href={withQuery({ silent_days: silent ? null : SILENT_DAYS })} aria-current={silent ? "true" : undefined}><span aria-hidden="true">💤</span> {text("silent")} <span class="doing">{text("silentFor", { n: number(Number(silent ?? SILENT_DAYS)) })}</span></a>
       </nav>}
+      <SavedViews />
     </form>
   );
 }

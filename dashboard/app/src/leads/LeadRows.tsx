@@ -5,7 +5,7 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { leadAddress, navigate } from "../route";
 import { language, text } from "../text";
-import { askReasons, hasMore, hold, leads, loadMore, model, movements, orderWaits, reasons, showOrder } from "./leadList";
+import { askReasons, choose, chosen, hasMore, hold, leads, loadMore, model, movements, orderWaits, reasons, showOrder } from "./leadList";
 import { Row, rowId } from "./Row";
 
 const ROW_HEIGHT = 66;
@@ -57,20 +57,28 @@ export function LeadRows() {
     const steps: Record<string, number> = { ArrowDown: place + 1, ArrowUp: place - 1, PageDown: place + page, PageUp: place - page, Home: 0, End: rows.length - 1 };
     const to = steps[event.key];
     if (to !== undefined) { event.preventDefault(); move(to); }
+    if (event.target === scroller.current && active.value !== null && (event.key === " " || event.key === "x")) { event.preventDefault(); choose(active.value); }
+    if (event.target === scroller.current && event.key === "Escape") chosen.value = new Set();
     if (event.key === "Enter" && active.value !== null && event.target === scroller.current) navigate(leadAddress(active.value));
+  };
+
+  const chooseRow = (event: MouseEvent) => {
+    const mark = event.target instanceof Element ? event.target.closest(".in-band") : null;
+    const id = mark?.closest<HTMLElement>(".row")?.dataset["id"];
+    if (id !== undefined) choose(id);
   };
 
   return (
     <div class="rows">
       {orderWaits.value && <button type="button" class="order" onClick={showOrder}>{text("orderChanged")}</button>}
-      <div class="scroller" id="leads" ref={scroller} role="grid" tabIndex={0} aria-label={text("leadsList")} aria-rowcount={rows.length}
-        aria-activedescendant={active.value === null ? undefined : rowId(active.value)} onKeyDown={onKey}
+      <div class="scroller" id="leads" ref={scroller} role="grid" aria-multiselectable="true" tabIndex={0} aria-label={text("leadsList")} aria-rowcount={rows.length}
+        aria-activedescendant={active.value === null ? undefined : rowId(active.value)} onKeyDown={onKey} onClick={chooseRow}
         onPointerEnter={(event) => { if (event.pointerType === "mouse") hold(true); }} onPointerLeave={() => hold(false)}
         onFocus={() => hold(true)} onBlur={() => hold(false)}>
         <div class="canvas" role="rowgroup" style={{ height: `${rows.length * height}px` }}>
           {shown.sort((a, b) => (a.lead.lead_id < b.lead.lead_id ? -1 : 1)).map(({ lead, index }) => (
             <Row key={lead.lead_id} lead={lead} model={model.value} index={index} top={index * height} height={height} language={language.value}
-              isActive={active.value === lead.lead_id} reason={reasons.value.get(lead.lead_id)} movement={movements.value.get(lead.lead_id)?.points} minute={minute.value} />
+              isActive={active.value === lead.lead_id} isChosen={chosen.value.has(lead.lead_id)} reason={reasons.value.get(lead.lead_id)} movement={movements.value.get(lead.lead_id)?.points} minute={minute.value} />
           ))}
         </div>
       </div>

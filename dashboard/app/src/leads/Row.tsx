@@ -1,6 +1,6 @@
 import { Component } from "preact";
 import { leadAddress } from "../route";
-import { ago, exactly, number, shortNumber, signed, text, words } from "../text";
+import { ago, exactly, number, shortNumber, signed, stageName, text, words } from "../text";
 import { Band } from "./Band";
 import { Flags } from "./Flags";
 import { type Lead, type Reason, SESSION_MODEL, bandOf, reachedBy, sentenceOf, titleOf } from "./lead";
@@ -8,11 +8,11 @@ import { Spark } from "./Spark";
 import { Total } from "./Total";
 
 export type RowProps = {
-  lead: Lead; model: string; index: number; top: number; height: number; isActive: boolean;
+  lead: Lead; model: string; index: number; top: number; height: number; isActive: boolean; isChosen: boolean;
   reason: Reason | undefined; movement: number | undefined; minute: number; language: string;
 };
 
-const NAMES_OF_PROPS = ["lead", "model", "index", "top", "height", "isActive", "reason", "movement", "minute", "language"] as const;
+const NAMES_OF_PROPS = ["lead", "model", "index", "top", "height", "isActive", "isChosen", "reason", "movement", "minute", "language"] as const;
 
 /** A row is drawn again only if something in it has changed. */
 export class Row extends Component<RowProps> {
@@ -20,14 +20,14 @@ export class Row extends Component<RowProps> {
     return NAMES_OF_PROPS.some((name) => next[name] !== this.props[name]);
   }
 
-  override render({ lead, model, index, top, height, isActive, reason, movement }: RowProps) {
+  override render({ lead, model, index, top, height, isActive, isChosen, reason, movement }: RowProps) {
     const score = lead.scores[model];
     const name = titleOf(lead);
     const phone = reachedBy("phone", lead.phone);
     return (
-      <div class={movement ? "row moved" : "row"} role="row" id={rowId(lead.lead_id)} data-id={lead.lead_id} aria-rowindex={index + 1}
-        aria-selected={isActive} style={{ height: `${height}px`, transform: `translateY(${top}px)` }}>
-        <span role="gridcell" class="in-band"><Band band={bandOf(score?.bands)} /></span>
+      <div class={`row${movement ? " moved" : ""}${isActive ? " active" : ""}`} role="row" id={rowId(lead.lead_id)} data-id={lead.lead_id} aria-rowindex={index + 1}
+        aria-selected={isChosen} style={{ height: `${height}px`, transform: `translateY(${top}px)` }}>
+        <span role="gridcell" class="in-band" title={text("choose")}><span class="mark" aria-hidden="true" /><Band band={bandOf(score?.bands)} /></span>
         <span role="rowheader" class="who">
           <span class="title">
             <a class="name" href={leadAddress(lead.lead_id)} tabIndex={-1} dir="auto">{name}</a>{" "}
@@ -38,7 +38,7 @@ export class Row extends Component<RowProps> {
             {lead.phone && lead.phone !== name && (phone ? <a href={phone} tabIndex={-1} dir="ltr">{lead.phone}</a> : <bdi>{lead.phone}</bdi>)}
             {lead.email && lead.email !== name && <bdi>{lead.email}</bdi>}
             {lead.company && <bdi>{lead.company}</bdi>}
-            <span>{words(lead.stage)}</span>
+            <span>{stageName(lead.stage)}</span>
             {lead.qualification_override && <span title={text("setByHand")}>✋ {words(lead.qualification_override.band)}</span>}
             {lead.assigned_to && <bdi title={text("owner")}>👤 {lead.assigned_to}</bdi>}
           </span>

@@ -11,6 +11,7 @@ export type Lead = {
   lead_score: number | null; temperature: string | null; do_not_score: boolean; qualification_override: Override | null;
   qr_scan_count: number; catalog_views: number; messages_count: number; page_views: number; sessions: number;
   scores: Record<string, Score>;
+  next_stage?: { stage: string; missing: { kind: string; text: string; any_of: string[]; model: string | null; points: number | null; days: number | null }[] } | null;
 };
 export type LeadPage = {
   leads: Lead[]; models: string[]; includes_anonymous: boolean; as_of: string;
@@ -22,6 +23,7 @@ export type Reason = {
   missing: { band: string; points: number } | null;
   totals: { at: string; total: number }[];
   voice_seconds: number | null;
+  voice_url: string | null;
   budget: number | null;
   property: string | null;
 };

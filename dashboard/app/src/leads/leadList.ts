@@ -2,7 +2,7 @@
 // at them.
 
 import { batch, computed, effect, signal } from "@preact/signals";
-import { isLocked, read, Refused } from "../api";
+import { isLocked, person, read, Refused } from "../api";
 import { follow, type Changes, type ScoreChange } from "../live";
 import { query } from "../route";
 import { clockSkew } from "../text";
@@ -15,6 +15,11 @@ const REASONS_AT_ONCE = 60;
 const MOST_RECENT = 30;
 const MOVEMENT_MS = 6_000;
 
+/** Values of the parameter `owner`: beside them it may be any name. */
+export const ME = "@me";
+export const NOBODY = "@nobody";
+const namesOfMe = (): string[] => (person.value ? [person.value.email, person.value.name] : [ME]);
+
 export const model = computed(() => query.value.get("model") ?? BOARD_MODEL);
 /** The filters of the list, as the API names them. */
 const filters = computed(() => {
@@ -23,6 +28,12 @@ const filters = computed(() => {
     const value = query.value.get(name);
     if (value) asked.set(name, value);
   }
+  const owner = query.value.get("owner");
+  if (owner === NOBODY) asked.append("assigned_to", "");
+  else if (owner === ME) for (const name of namesOfMe()) asked.append("assigned_to", name);
+  else if (owner) asked.append("assigned_to", owner);
+  const silent = query.value.get("silent_days");
+  if (silent && /^\d{1,4}$/.test(silent)) asked.set("silent_days", silent);
   const anonymous = query.value.get("anonymous");
   if (anonymous) asked.set("include_anonymous", anonymous);
   return asked.toString();
@@ -43,6 +54,14 @@ export const counts = signal<{ identified: Counts; anonymous: Counts } | null>(n
 export const reasons = signal<ReadonlyMap<string, Reason>>(new Map());
 export const movements = signal<ReadonlyMap<string, Movement>>(new Map());
 export const recent = signal<readonly ScoreChange[]>([]);
+/** The leads that are chosen for an action on several. */
+export const chosen = signal<ReadonlySet<string>>(new Set());
+
+export function choose(leadId: string): void {
+  const now = new Set(chosen.peek());
+  if (!now.delete(leadId)) now.add(leadId);
+  chosen.value = now;
+}
 
 let starts: string[] = [""]; // the query of each loaded page beyond the filters
 let isHeld = false;
@@ -202,7 +221,7 @@ function noteRecent(changes: readonly ScoreChange[]): void {
 export function watchLeads(): () => void {
   const stopFilters = effect(() => {
     void filters.value;
-    batch(() => { isLoaded.value = leads.peek().length > 0; starts = [""]; orderWaits.value = false; });
+    batch(() => { isLoaded.value = leads.peek().length > 0; starts = [""]; orderWaits.value = false; chosen.value = new Set(); });
     isHeld = false;
     void refresh(1);
   });

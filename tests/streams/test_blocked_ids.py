@@ -44,7 +44,9 @@ WAYS = [by_http, by_kafka, by_import]
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("blocked", ["null", "Undefined", "anonymous", "000-000", "-1", "'none'"])
+@pytest.mark.parametrize(
+    "blocked", ["null", "Undefined", "anonymous", "000-000", "-1", "'none'", "Test", "demo", "user_id"]
+)
 @pytest.mark.parametrize(
     ("event", "field"),
     [

@@ -50,6 +50,30 @@ PLACEHOLDERS: Final = frozenset(
 """
 
 
+NAMES_OF_NOBODY: Final = frozenset(
+    {
+        "0",
+        "abc123",
+        "admin",
+        "customer",
+        "default",
+        "demo",
+        "example",
+        "foo",
+        "n/a",
+        "na",
+        "not set",
+        "sample",
+        "test",
+        "tester",
+    }
+    | {"testuser", "test_user", "test-user", "user", "user_id", "userid", "void", "xxx"}
+)
+"""What developers write in place of an id while they try things out. Twilio Segment tells its customers to block such values
+(void, abc123), since forgotten ones join hundreds of people:
+https://support.twilio.com/hc/en-us/articles/43720564918427-How-to-Block-Identifier-Values-in-Unify
+"""
+
 QUOTES: Final = "\"'`"
 
 
@@ -147,11 +171,12 @@ def check_ids(event: Event) -> Event:
 
 
 def check_ids_name_somebody(event: Event) -> None:
-    """Refuses ids that say nothing, such as N/A or {{user_id}}, which also would join strangers. Only what newly comes
+    """Refuses ids that say nothing, such as N/A, test or {{user_id}}, which also would join strangers. Only what newly comes
     in is checked: recorded events keep their ids.
     """
     for name in ("visitor_id", "lead_id", "into"):
-        if (value := getattr(event, name, None)) is not None and is_blank_text(value):
+        value = getattr(event, name, None)
+        if value is not None and (is_blank_text(value) or value.strip(QUOTES).casefold() in NAMES_OF_NOBODY):
             _refuse_placeholder(name, value)
 
 

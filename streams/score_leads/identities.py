@@ -160,7 +160,7 @@ def _leave_sessions_behind(
     put: Sequence[SessionPut],
     retracted: Sequence[str] = (),
 ) -> None:
-    """This lead cannot score these sessions of an identity that it does not own: whoever owns it does."""
+    """Sessions of an identity that another lead owns by now: that one scores them."""
     if put or retracted:
         _leave_behind(
             step,

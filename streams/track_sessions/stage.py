@@ -36,6 +36,7 @@ from schemas.moment import happened_at, millis, moment
 from schemas.record import Record
 from schemas.refusal import Refusal, shorten
 from schemas.topics import EVENTS
+from schemas.validation import check_ids_name_somebody
 from scoring.features import identity, sessions
 from scoring.features.consent import last_tracking_word, may_be_counted
 from scoring.features.erased_people import is_key_erased
@@ -227,6 +228,7 @@ def _checked_event(event: Event, value: bytes, key: str, appended_at: int) -> tu
             "key", f"the record's key is {shorten(repr(key))}; for this event it must be {key_of(event)!r}"
         )
     if event.recorded_at is None:
+        check_ids_name_somebody(event)
         recorded = moment(appended_at)
         event = structs.replace(
             event, recorded_at=recorded, occurred_at=happened_at(event.occurred_at, recorded)

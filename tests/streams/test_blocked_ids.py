@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from stream_simulator import Pipeline
 
-from gateway.door.admission import read_producer_event
+from gateway.door.admission import RequestFacts, admit_event, read_producer_event
 from leadstream.operations.imports import import_events
 from schemas.decode import Refusal, decode_dead_letter
 from schemas.record import Outgoing
@@ -69,3 +69,15 @@ def test_a_placeholder_is_refused_by_its_field_with_the_reason(way, event, field
 def test_nobody_is_merged_with_an_anonymous_visitor(way):
     said = way({**MERGE, "into": "anon:w-1"})
     assert "into: 'anon:w-1' is an anonymous visitor, not a known lead" in said
+
+
+def through_the_door(event):
+    with pytest.raises(Refusal) as refused:
+        admit_event(read_producer_event(json.dumps(event).encode(), "x", NOW), RequestFacts(None), NOW)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("blocked", ["Test", "demo", "user", "user_id", "N/A", "'abc123'"])
+@pytest.mark.parametrize("field", ["visitor_id", "lead_id"])
+def test_what_developers_write_in_place_of_an_id_is_refused(field, blocked):
+    assert f"{field}: '{blocked}' is a placeholder" in through_the_door({**PAGE, field: blocked})

@@ -13,7 +13,6 @@ from stream_stories import HOUR, Story, happened
 from test_two_stage_protocol import started
 
 from schemas import statements as say
-from schemas.moment import moment
 from schemas.topics import EVENTS, PARTITION_WIDE_KEY
 from scoring.lifecycle.transitions import STAGE_RANK
 from streams.track_sessions import VisitorState
@@ -75,9 +74,9 @@ def with_lifecycle(pipeline):
 
 def unknown_first(spec, claims):
     """Nobody is known until the end of the history; then visitors are, while leads are merged and split."""
-    before = [
-        (0 if k in (14, 15) else k, v, l, *rest, 0 if mode == 1 else mode) for k, v, l, *rest, mode in spec
-    ]
+    before = []
+    for kind, visitor, lead, *rest, mode in spec:
+        before.append((0 if kind in (14, 15) else kind, visitor, lead, *rest, 0 if mode == 1 else mode))
     return before + claims
 
 
@@ -113,7 +112,7 @@ def sessions_unsaid(pipeline):
     scored, retracted, known = set(), set(), set()
     for statement in pipeline.statements(say.SessionScored):
         s = statement
-        scored.add((s.identity, s.session_id, s.last_at, s.pages, s.clicks, s.important_clicks))
+        scored.add((s.identity, s.session_id, s.pages, s.clicks, s.important_clicks))
     for statement in pipeline.statements(say.SessionRetracted):
         retracted.add((statement.identity, statement.session_id))
     unsaid = []
@@ -124,7 +123,7 @@ def sessions_unsaid(pipeline):
             continue
         for session_id, s in features.sessions.items():
             known.add((name, session_id))
-            if (name, session_id, moment(s.last_at), s.pages, s.clicks, s.important_clicks) not in scored:
+            if (name, session_id, s.pages, s.clicks, s.important_clicks) not in scored:
                 unsaid.append((name, session_id))
     refusing = {
         f"{key}#{number}"

@@ -44,8 +44,8 @@ def future_stage(
     moment = now
     for _ in range(MOST_MOMENTS):
         subject = Subject(features, position.stage)
-        holds = _qualifications_met(rules, subject, moment, override)
-        moments = [next_transition_by_time(rules.lifecycle, position, features, holds=holds, after=moment)]
+        met = _qualifications_met(rules, subject, moment, override)
+        moments = [next_transition_by_time(rules.lifecycle, position, features, holds=met, after=moment)]
         moments += [
             next_visible_time_change(rules.models[name], subject, moment, rules.zone, rules.idle_ms)
             for name in {each.model for each in rules.lifecycle.qualifications}
@@ -56,8 +56,8 @@ def future_stage(
         moment = min(moments)
         if moment > min(at, LATEST_MS):
             break
-        holds = _qualifications_met(rules, subject, moment, override)
-        run_transitions(rules.lifecycle, position, features, holds=holds, as_of=moment)
+        met = _qualifications_met(rules, subject, moment, override)
+        run_transitions(rules.lifecycle, position, features, holds=met, as_of=moment)
     return position.stage
 
 

@@ -151,7 +151,7 @@ class PastLeads(NamedTuple):
     """Leads as of moments that are over."""
 
     recorded: FoldLead
-    known: FoldKnownLead
+    as_known: FoldKnownLead
 
 
 PreviewErasure = Callable[[str, str], Mapping[str, object] | None]

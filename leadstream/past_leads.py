@@ -27,7 +27,7 @@ def _fold_known(
     stage: str,
     at: datetime,
 ) -> LeadThen | None:
-    since = {name: (home, millis(attached_at)) for name, (home, attached_at) in identities.items()}
+    since = {name: (home_lead, millis(attached_at)) for name, (home_lead, attached_at) in identities.items()}
     return _lead_then(known_lead(tenant, lead_id, since, records, cast("Stage", stage), millis(at)))
 
 
@@ -39,7 +39,7 @@ def _lead_then(lead: PastLead | None) -> LeadThen | None:
     )._asdict()
     for name in _JSON_COLUMNS:
         row[name] = None if row[name] is None else json.loads(row[name])
-    identities = [(name, home, moment(attached_at)) for name, home, attached_at in lead.identities]
+    identities = [(name, home_lead, moment(attached_at)) for name, home_lead, attached_at in lead.identities]
     return LeadThen(row, lead.features, identities, lead.sessions)
 
 

@@ -1,7 +1,7 @@
 """One lead as of any moment, from one state.
 
 The past is what was recorded by then: its own records folded again, with the histories of scores, stages and overrides and
-the models that were active. With `known=now` it is what today is known of that moment. The future runs the lifecycle and
+the models that were active. With `known=now` it is what is known today of that moment. The future runs the lifecycle and
 the models of now, as if nothing happened.
 """
 
@@ -107,7 +107,7 @@ async def past_lead_as_of(
     active: ActiveRules,
     lead: Row,
     at: datetime,
-    known: Known,
+    knowledge: Known,
 ) -> LeadAsOf:
     """`lead` is its row of today, `active` what scores it today."""
     tenant, lead_id = lead["tenant"], lead["lead_id"]
@@ -119,14 +119,14 @@ async def past_lead_as_of(
     )
     versions: dict[str, tuple[int, datetime]] = {}
     rules = active
-    if known == "now":
+    if knowledge == "now":
         entered = await _stages_known(ask, tenant, lead_id, stages, at)
     else:
         entered = [each for each in stages if each["at"] <= at]
         rules, versions = _rules_then(active, published)
     stage = entered[-1]["stage"] if entered else "new"
     override = override_in_history(overrides, at)
-    then, history = await _fold(ask, ports, lead, today, stage, at, known)
+    then, history = await _fold(ask, ports, lead, today, stage, at, knowledge)
     if then is None:
         row = {**lead, **NOTHING_YET} if history == "not_yet_recorded" else {**lead, "stage": stage}
         past = [each for each in today if each["attached_at"] <= at]
@@ -144,7 +144,10 @@ async def past_lead_as_of(
         Subject(then.features, stage) if then.identities else None,
         rules,
         versions,
-        [{"identity": name, "home": home, "attached_at": since} for name, home, since in identities],
+        [
+            {"identity": name, "home": home_lead, "attached_at": since}
+            for name, home_lead, since in identities
+        ],
         await _sessions_then(ask, then, rules, at),
         entered,
         override,
@@ -159,14 +162,14 @@ async def _fold(
     today: Sequence[Row],
     stage: str,
     at: datetime,
-    known: Known,
+    knowledge: Known,
 ) -> tuple[LeadThen | None, History]:
     tenant, lead_id = lead["tenant"], lead["lead_id"]
-    names = {each["identity"] for each in today if known == "now" or each["attached_at"] <= at}
+    names = {each["identity"] for each in today if knowledge == "now" or each["attached_at"] <= at}
     if ports is None:
         return None, "not_kept"
     try:
-        if known == "now":
+        if knowledge == "now":
             keys = [hashed_key(name) for name in sorted(names)]
             records = await ask(select_known_records(keys))
         else:
@@ -174,9 +177,9 @@ async def _fold(
     except TableMissing:
         return None, "not_kept"
     raw = [bytes(each["record"]) for each in records]
-    if known == "now":
+    if knowledge == "now":
         homes = {each["identity"]: (each["home"], each["attached_at"]) for each in today}
-        then = await asyncio.to_thread(ports.known, tenant, lead_id, homes, raw, stage, at)
+        then = await asyncio.to_thread(ports.as_known, tenant, lead_id, homes, raw, stage, at)
         return then, "complete" if then is not None else "not_yet_recorded" if raw else "not_kept"
     then = await asyncio.to_thread(ports.recorded, tenant, lead_id, raw, stage)
     folded = set() if then is None else {name for name, _, _ in then.identities}

@@ -173,10 +173,11 @@ async def lead(
         str | None,
         Query(description="A moment, past or future (RFC 3339).", json_schema_extra={"format": "date-time"}),
     ] = None,
-    known: Annotated[
+    knowledge: Annotated[
         Known,
         Query(
-            description="Of a moment that is over. then: as it was recorded by then. now: by what is known today."
+            alias="known",
+            description="Of a moment that is over. then: as it was recorded by then. now: by what is known today.",
         ),
     ] = "then",
 ) -> Response:
@@ -201,7 +202,7 @@ async def lead(
             queries.ledger(tenant, lead_id, limit=LEDGER_PAGE + 1, until=until),
         )
         shown = await (
-            past_lead_as_of(ask, ports.past_leads, active, row, at, known)
+            past_lead_as_of(ask, ports.past_leads, active, row, at, knowledge)
             if past
             else lead_from_now_on(ask, active, row, score_rows, now, at)
         )
@@ -209,7 +210,7 @@ async def lead(
             select_past_engagements(
                 [hashed_key(each["identity"]) for each in shown.identities],
                 at,
-                known_today=known == "now",
+                known_today=knowledge == "now",
                 limit=ENGAGEMENTS,
             )
             if past
@@ -223,7 +224,7 @@ async def lead(
         _add_lines(scores, lines)
     content = {
         "as_of": at,
-        "known": known,
+        "known": knowledge,
         "history": shown.history,
         "lead": {
             **_lead(shown.row, scores),

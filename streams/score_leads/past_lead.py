@@ -32,7 +32,7 @@ class PastLead(NamedTuple):
     card: LeadScored
     features: Features
     identities: list[tuple[str, str, int]]
-    """(identity, home, attached_at in ms)."""
+    """(identity, home_lead, attached_at in ms)."""
     sessions: list[tuple[str, str, Session]]
     """(identity, id, session)."""
 
@@ -83,7 +83,7 @@ def known_lead(
     stage: Stage,
     at: int,
 ) -> PastLead | None:
-    """The lead as of a moment by what is known today: its identities of today (name -> (home, attached_at)), and of their
+    """The lead as of a moment by what is known today: its identities of today (name -> (home_lead, attached_at)), and of their
     events those that happened by then, whenever they were recorded. `records` are those of every lead that an
     identity belonged to, in order.
     """
@@ -121,7 +121,11 @@ def known_lead(
     return PastLead(
         lead_card(state),
         state.features,
-        [(name, home, since) for name, (home, since) in identities.items() if name in state.identities],
+        [
+            (name, home_lead, since)
+            for name, (home_lead, since) in identities.items()
+            if name in state.identities
+        ],
         _sessions_of(state),
     )
 

@@ -7,7 +7,7 @@ waiting callers only as `AwaitOutcomes`. So it takes events while Postgres is un
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote, urlencode
 
 from authoring.active_models import ActiveRulesOf, ReadShards, built_in_rules, built_in_shards
@@ -30,6 +30,7 @@ from schemas.topics import lead_key, visitor_key
 from scoring.experiments.assignment import Experiment
 from scoring.experiments.experiment_text import built_in_experiments_by_name as shipped_experiments
 from scoring.features.erased_people import ErasedPeople
+from scoring.features.features import Features, Session
 
 
 class LogUnavailable(RequestProblem):
@@ -152,6 +153,34 @@ async def no_trial(_message: Message) -> Sequence[ChannelResult]:
     raise RequestProblem(503, "this gateway cannot send messages")
 
 
+class LeadThen(NamedTuple):
+    """A lead as of a moment that is over. `row` is as that of `live.leads`."""
+
+    row: Mapping[str, Any]
+    features: Features
+    identities: Sequence[tuple[str, str, datetime]]
+    """(identity, home, attached_at)."""
+    sessions: Sequence[tuple[str, str, Session]]
+    """(identity, id, session)."""
+
+
+FoldLead = Callable[[str, str, Sequence[bytes], str], LeadThen | None]
+"""(tenant, lead_id, its records up to the moment, stage then) -> the lead as it was recorded by then; None: it
+was not. It blocks.
+"""
+FoldKnownLead = Callable[
+    [str, str, Mapping[str, tuple[str, datetime]], Sequence[bytes], str, datetime], LeadThen | None
+]
+"""As `FoldLead`, of today's identities (name -> (home, attached_at)) by what is known today. It blocks."""
+
+
+class PastLeads(NamedTuple):
+    """Leads as of moments that are over."""
+
+    recorded: FoldLead
+    as_known: FoldKnownLead
+
+
 PreviewErasure = Callable[[str, str], Mapping[str, object] | None]
 """(tenant, lead_id) -> what an erasure would remove; None: there is no such lead. It blocks."""
 BeginErasure = Callable[[str, str, str], Mapping[str, object] | None]
@@ -217,6 +246,8 @@ class Ports:
     """Sends the message of a workflow as a test."""
     erased: ErasedPeople = field(default_factory=ErasedPeople)
     """People whose events the door refuses. The application keeps this copy fresh."""
+    past_leads: PastLeads | None = None
+    """None: this gateway has only the histories of scores and stages."""
     people: PersonRights = PersonRights()  # noqa: RUF009 - an immutable tuple
     public_url: str = "http://127.0.0.1:8000"
     rate: RateLimit = RateLimit()  # noqa: RUF009 - an immutable tuple

@@ -35,6 +35,7 @@ from leadstream.evaluation.what_if import what_if_port
 from leadstream.evaluation.workflow_preview import preview_port
 from leadstream.experiments_folder import active_experiments
 from leadstream.operations.retention import run_retention
+from leadstream.past_leads import PAST_LEADS
 from leadstream.settings import Settings
 from leadstream.stages import STAGES
 from projections.analytics_worker import run_analytics
@@ -378,6 +379,7 @@ def make_ports(
         fire_preview=fire_preview_port(database_url, now_ms),
         fire_on_publication=fire_preview_port(database_url, now_ms, most_leads=MOST_LEADS_BEFORE_PUBLISHING),
         preview_workflows=preview_port(database_url, now_ms),
+        past_leads=PAST_LEADS,
         send_trial=trial_port(settings, database_url),
         public_url=settings.public_url or settings.address,
         rate=RateLimit(settings.events_per_second, 5 * settings.events_per_second),

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from projections.channels import channel_of
+from projections.lead_records import lead_record_row
 from projections.rows import (
     WORKFLOWS,
     AppliedEventRow,
@@ -51,8 +52,10 @@ from schemas.activity import (
     Activity,
     IdentityAttached,
     IdentityDelta,
+    IdentityDetached,
     ModelChanged,
     ModelRemoved,
+    RedirectChanged,
     SessionPut,
     WorkflowsChanged,
 )
@@ -149,13 +152,17 @@ def _changes_of_activity(activity: Activity, record: Record) -> Iterator[TableCh
                 record.partition,
                 record.position,
             )
+            yield lead_record_row(activity, record)
             if activity.event is not None:
                 yield _engagement_row(activity.event, activity, record, late=False)
             yield from (_session_row(put, activity) for put in activity.sessions)
         case IdentityDelta():
+            yield lead_record_row(activity, record)
             yield _engagement_row(activity.event, activity, record, late=activity.late)
             yield from (_session_row(put, activity) for put in activity.sessions)
             yield from (_retracted_session_row(session_id, activity) for session_id in activity.retracted)
+        case IdentityDetached() | RedirectChanged():
+            yield lead_record_row(activity, record)
         case ModelChanged() | ModelRemoved() if record.partition == 0:  # every partition has it
             yield _publication_row(activity)
         case WorkflowsChanged() if record.partition == 0:
@@ -438,7 +445,7 @@ def _lead_and_scores(statement: LeadScored, lead_key: int, record: Record) -> li
         for model, score in statement.scores.items()
     ]
     return [
-        _lead_row(statement, lead_key, record.position),
+        lead_row_of_card(statement, lead_key, record.position),
         *scores,
         SupersededRows(lead_scores, (lead_key,), record.position),
     ]
@@ -496,7 +503,7 @@ CHANGES_OF_STATEMENT: Final[dict[type[Statement], Callable[[Any, int, Record], l
 """The function that makes the changes of a statement from (statement, key of its lead, record)."""
 
 
-def _lead_row(statement: LeadScored, lead_key: int, position: int) -> LeadRow:
+def lead_row_of_card(statement: LeadScored, lead_key: int, position: int) -> LeadRow:
     fields = statement.fields
     name = _profile_field_text(fields, "name") or " ".join(
         filter(None, (_profile_field_text(fields, "first_name"), _profile_field_text(fields, "last_name")))

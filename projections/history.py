@@ -28,6 +28,7 @@ _TABLES_OF: Final[Mapping[str, tuple[Table, ...]]] = {
         tables.engagement_history,
         tables.identities,
         tables.identity_history,
+        tables.lead_records,
         tables.publications,
         tables.sessions,
     ),

@@ -54,6 +54,17 @@ class IdentityAttachmentRow(NamedTuple):
     position: BigIntColumn
 
 
+class LeadRecordRow(NamedTuple):
+    """A record that changed a lead's own state, as the fold reads it but without the event: `record` is encoded
+    `schemas.activity.Activity`. Folding them up to a moment gives the lead as of then.
+    """
+
+    lead_key: BigIntColumn
+    position: BigIntColumn
+    at: datetime
+    record: bytes
+
+
 class EngagementRow(NamedTuple):
     identity_key: BigIntColumn
     occurred_at: datetime
@@ -867,6 +878,7 @@ class SupersededRows(NamedTuple):
 Row = (
     IdentityRow
     | IdentityAttachmentRow
+    | LeadRecordRow
     | EngagementRow
     | SessionRow
     | SessionScoreRow

@@ -64,6 +64,7 @@ from projections.rows import (
     LeadEngagementsRow,
     LeadJourneyRow,
     LeadPathRow,
+    LeadRecordRow,
     LeadRow,
     LeadScoreRow,
     LeadStayRow,
@@ -255,6 +256,13 @@ identity_history = _table(
 )
 """Mutable only so that an attachment which comes twice changes nothing."""
 
+lead_records = _table(
+    "lead_records",
+    LeadRecordRow,
+    key=("lead_key", "position"),
+    comment="what changed each lead's own state, in recorded order: folded up to a moment, the lead as of then",
+)
+
 engagement_history = _table(
     "engagement_history",
     EngagementRow,
@@ -334,6 +342,14 @@ lead_scores = _table(
 score_history = _table(
     "score_history",
     ScoreChangeRow,
+    Index(
+        "score_history_model",
+        "lead_key",
+        "model",
+        "at",
+        "position",
+        postgresql_include=["total", "removed"],
+    ),
     key=("lead_key", "at", "position"),
     comment="the ledger: every change of a score, with the lines that changed",
 )

@@ -20,7 +20,7 @@ from gateway.access import READ_SCOPE, Caller
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api import statements
 from gateway.api.found_leads import REFUSED_REASON
-from gateway.api.leads import SESSION_MODEL
+from gateway.api.lead_as_of import SESSION_MODEL
 from gateway.api.reevaluation import advance_lead
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
 from gateway.documented import (

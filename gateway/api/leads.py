@@ -1,11 +1,11 @@
 """/api/leads: the board, one lead with the reason for every point, its ledger; /api/events/{id}.
 
-Reads only. What a score is made of is what its ledger says: the lines add up to the total. The past
-comes from the history; the future is evaluated from the lead's features, and says so.
+Reads only. A lead is of one moment, whatever is shown of it (`gateway.api.lead_as_of`): its lines add up to its totals. Without
+its features, its scores are what the ledger says.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -22,38 +22,36 @@ from gateway.api.causes import EventsById, by_id, cause_of
 from gateway.api.contact_times import contact_times_in_row
 from gateway.api.execution_shapes import short_execution_json
 from gateway.api.found_leads import found_lead
-from gateway.api.lead_flags import bands_and_flags, shown_flag
+from gateway.api.lead_as_of import (
+    Known,
+    computed_scores,
+    execution_then,
+    lead_from_now_on,
+    past_lead_as_of,
+)
+from gateway.api.lead_flags import bands_and_flags
 from gateway.api.lead_pages import PAGE, After, Limit, Offset, leads_page, next_offset, page_start
 from gateway.api.next_stages import next_stage_json, next_stage_of_row, subjects_of
-from gateway.api.overrides import override_in_history, override_in_row
+from gateway.api.overrides import override_in_row
 from gateway.api.services import services_of, tenant_of
 from gateway.documented import answer_docs, example_bodies
 from gateway.door.addresses import searched_addresses
 from gateway.ports import EventKey, EventOutcome, location_of_outcome
 from gateway.store import ReadStore, Row, StoreSnapshot
-from gateway.subject import subject_of
 from gateway.wait import LookUpOutcomes
 from projections import queries
 from projections.lead_lists import LeadFilters
+from projections.past_leads import select_past_engagements
+from projections.tables import hashed_key
 from projections.workflow_queries import executions_of_lead
 from schemas.envelope import ANONYMOUS_PREFIX, Moment
 from schemas.moment import millis, moment
 from schemas.topics import visitor_key
 from scoring.features.identity import is_anonymous, key_of_identity
 from scoring.features.signals import decimals_of
-from scoring.models.flags import split_flags
-from scoring.models.model import (
-    ONE_POINT,
-    Model,
-    Subject,
-    explain_flags,
-    explain_score,
-    rounded_points,
-    score_lead,
-)
+from scoring.models.model import ONE_POINT, Model, rounded_points
 
 BOARD_MODEL = "temperature"
-SESSION_MODEL = "web_session"
 LONGEST_SEARCH = 320
 """Characters: a name and an e-mail address."""
 MOST_OWNERS = 20
@@ -61,7 +59,6 @@ LEDGER_PAGE = 100
 ENGAGEMENTS = 30
 SESSIONS = 20
 EXECUTIONS = 10
-INSTANT = timedelta(microseconds=1)
 NO_NUL = r"^[^\x00]*$"
 
 ModelName = Annotated[str, Query(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
@@ -179,6 +176,8 @@ async def ledger(
 @router.get(
     "/api/leads/{lead_id:path}",
     summary="A lead: profile, scores line by line, ledger, identities",
+    description="Everything in the answer is of one moment, `as_of`. The past is what was recorded by then; `known=now` is what today is "
+    "known of then: late events, and merges since. The future is what lifecycle and models say if nothing happens until then.",
     responses=answer_docs(EXAMPLES["lead"], "The lead at the moment `as_of`.")
     | {
         304: {"description": "The copy that `If-None-Match` names is still the same."},
@@ -194,6 +193,13 @@ async def lead(
         str | None,
         Query(description="A moment, past or future (RFC 3339).", json_schema_extra={"format": "date-time"}),
     ] = None,
+    knowledge: Annotated[
+        Known,
+        Query(
+            alias="known",
+            description="Of a moment that is over. then: as it was recorded by then. now: by what is known today.",
+        ),
+    ] = "then",
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     ports, store = services.ports, services.store
@@ -212,46 +218,56 @@ async def lead(
         tag = None if as_of is not None else _tag(row, executions)
         if tag is not None and request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers={"ETag": tag})
-        score_rows, lines, entries, identities, visits, engagements, stages, overrides = await ask.all(
+        score_rows, lines, entries = await ask.all(
             queries.scores(tenant, lead_id)
             if until is None
             else queries.last_changes(tenant, lead_id, until),
             queries.breakdowns(tenant, lead_id, until),
             queries.ledger(tenant, lead_id, limit=LEDGER_PAGE + 1, until=until),
-            queries.identities_of(tenant, lead_id),
-            queries.sessions_of(tenant, lead_id, model=SESSION_MODEL, limit=SESSIONS),
-            queries.engagements(tenant, lead_id, limit=ENGAGEMENTS, before=until and until + INSTANT),
-            queries.stages(tenant, lead_id),
-            queries.overrides(tenant, lead_id),
+        )
+        shown = await (
+            past_lead_as_of(ask, ports.past_leads, active, row, at, knowledge)
+            if past
+            else lead_from_now_on(ask, active, row, score_rows, now, at)
+        )
+        engagements = await ask(
+            select_past_engagements(
+                [hashed_key(each["identity"]) for each in shown.identities],
+                at,
+                known_today=knowledge == "now",
+                limit=ENGAGEMENTS,
+            )
+            if past
+            else queries.engagements(tenant, lead_id, limit=ENGAGEMENTS)
         )
         ledger = await _ledger(ask, tenant, lead_id, entries, limit=LEDGER_PAGE)
-    shape = _past_score if past else _score
-    scores = {each["model"]: shape(each, active.models.get(each["model"])) for each in score_rows}
-    _add_lines(scores, lines)
-    subject = None if past else await subject_of(store, tenant, lead_id, row["stage"])
-    if at > now:
-        scores = {} if queries.refuses_profiling(row) else _scores_to_come(active, subject, at)
-    elif subject is not None:
-        _add_evidence(scores, active, subject)
-    override = override_in_history(overrides, at) if past else override_in_row(row, at)
+    scores = computed_scores(shown)
+    if not shown.is_computed and not queries.refuses_profiling(shown.row):
+        shape = _past_score if past else _score
+        scores = {each["model"]: shape(each, active.models.get(each["model"])) for each in score_rows}
+        _add_lines(scores, lines)
     content = {
         "as_of": at,
+        "known": knowledge,
+        "history": shown.history,
         "lead": {
-            **_lead(row, scores),
-            "qualification_override": override,
-            "speed_to_lead": contact_times_in_row(row, at),
-            "next_stage": next_stage_json(active, row, subject, override, at),
+            **_lead(shown.row, scores),
+            "qualification_override": shown.override,
+            "speed_to_lead": contact_times_in_row(shown.row, at),
+            "next_stage": next_stage_json(shown.active, shown.row, shown.subject, shown.override, at),
         },
-        "profile": row["fields"],
-        "counts": row["counts"],
-        "revenue": _revenue(row["revenue"]),
-        "merged_into": row["redirect"],
+        "profile": shown.row["fields"],
+        "counts": shown.row["counts"],
+        "revenue": _revenue(shown.row["revenue"]),
+        "merged_into": shown.row["redirect"],
         **ledger,
-        "identities": [_identity(each) for each in identities],
-        "sessions": [session_row(each) for each in visits if each["opened_at"] <= at],
+        "identities": [_identity(each) for each in shown.identities],
+        "sessions": [session_row(each) for each in shown.sessions[:SESSIONS]],
         "engagements": [_engagement(each) for each in engagements],
-        "stages": [_stage(each) for each in stages if each["at"] <= at],
-        "workflows": [short_execution_json(each) for each in executions],
+        "stages": [_stage(each) for each in shown.stages],
+        "workflows": [
+            short_execution_json(execution_then(each, at) if past else each) for each in executions
+        ],
         "scores": scores,
     }
     return JsonAnswer(content, headers={"ETag": tag} if tag else None)
@@ -369,65 +385,6 @@ async def _ledger(
         "ledger": [_entry(entry, events) for entry in entries],
         "next_cursor": None if last is None else f"{millis(last['at'])}_{last['position']}",
     }
-
-
-# Evaluation
-
-
-def _scores_to_come(active: ActiveRules, subject: Subject | None, at: datetime) -> dict[str, Any]:
-    """What each model will say then, if nothing happens until then."""
-    if subject is None:
-        raise RequestProblem(
-            422, "the future needs the lead's features, which this store does not keep", field="as_of"
-        )
-    scores: dict[str, Any] = {}
-    for name, model in active.models.items():
-        concluded = score_lead(model, subject, millis(at), active.zone, active.idle_ms)
-        scores[name] = {
-            "total": points(concluded.total),
-            "rounded": rounded_points(concluded.total),
-            "bands": split_flags(concluded.bands)[0],
-            "flags": _explained_flags(active, model, subject, at),
-            "as_of": at,
-            "lines": _explained(active, model, subject, at),
-        }
-    return scores
-
-
-def _add_evidence(scores: dict[str, Any], active: ActiveRules, subject: Subject) -> None:
-    """To each line of a current score, in words, why it is there.
-
-    The ledger is silent about what changes no total (a sixteenth message where ten count), so the
-    lines are those of the features, if they sum to the score; else (time went on a little) the ledger's.
-    """
-    for name, score in scores.items():
-        model = active.models.get(name)
-        if model is None:
-            continue
-        lines = _explained(active, model, subject, score["as_of"])
-        evident = _explained_flags(active, model, subject, score["as_of"])
-        if [each["name"] for each in evident] == [each["name"] for each in score["flags"]]:
-            score["flags"] = evident
-        if abs(sum(line["points"] for line in lines) - score["total"]) < 1 / ONE_POINT:
-            score["lines"] = lines
-            continue
-        for ledger_line in score["lines"]:
-            ledger_line["text"] = next(
-                (line["text"] for line in lines if line.items() >= ledger_line.items()), None
-            )
-
-
-def _explained(active: ActiveRules, model: Model, subject: Subject, at: datetime) -> list[dict[str, Any]]:
-    """Lines that give or take something, in the model's order."""
-    lines = explain_score(model, subject, millis(at), active.zone, active.idle_ms)
-    return [{**line._asdict(), "points": points(line.points)} for line in lines if line.points]
-
-
-def _explained_flags(
-    active: ActiveRules, model: Model, subject: Subject, at: datetime
-) -> list[dict[str, Any]]:
-    flags = explain_flags(model, subject, millis(at), active.zone, active.idle_ms)
-    return [shown_flag(flag) for flag in flags]
 
 
 # Shapes

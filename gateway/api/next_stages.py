@@ -55,12 +55,12 @@ def next_stage_json(
     if subject is None or refuses_profiling(row):
         return None
     by_hand = None if override is None else QualificationOverride(override["band"], 0)
-    context = StageContext(_lifecycle(active.lifecycle), active.models, active.zone, active.idle_ms)
+    context = StageContext(compiled_lifecycle(active.lifecycle), active.models, active.zone, active.idle_ms)
     following = next_stage(context, subject, millis(at), by_hand)
     return None if following is None else _shown(following)
 
 
-_lifecycle = lru_cache(maxsize=64)(compile_lifecycle)
+compiled_lifecycle = lru_cache(maxsize=64)(compile_lifecycle)
 
 
 def _shown(following: NextStage) -> dict[str, Any]:

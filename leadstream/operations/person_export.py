@@ -41,6 +41,10 @@ FILES: Final[Mapping[str, ExportedFile]] = {
     ),
     "identities": ExportedFile("identities.json", "The browsers, chats and ids by which we recognise you."),
     "identity_history": ExportedFile("identity_history.json", "Since when each of them counts as you."),
+    "lead_records": ExportedFile(
+        "changes_of_state.json",
+        "What each of your events changed in what we know and count of you, as bytes.",
+    ),
     "engagement_history": ExportedFile("interactions.json", "What you did, as our reports read it."),
     "sessions": ExportedFile("sessions.json", "Your visits: begin, end, pages and clicks."),
     "session_scores": ExportedFile("session_scores.json", "The score of each visit, line by line."),

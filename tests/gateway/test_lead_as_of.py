@@ -1,0 +1,121 @@
+"""A lead as of a moment that is over says what the store said when it was asked at that moment: the oracle is the answer of
+then.
+"""
+
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+
+from gateway.app import create_app
+from leadstream.settings import Settings
+from leadstream.wiring import open_system, ports_of
+
+pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
+
+STARTED = datetime.now(UTC)
+
+
+@asynccontextmanager
+async def gateway(database_url):
+    settings = Settings(database_url=database_url, partitions=2)
+    with open_system(settings) as system:
+        app = create_app(ports_of(system, settings))
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http,
+        ):
+            yield http
+
+
+def ago(**span):
+    return (STARTED - timedelta(**span)).isoformat()
+
+
+def visit(number, **fields):
+    """Of yesterday: its session has ended."""
+    return {
+        "type": "page_viewed",
+        "event_id": f"page-{number}",
+        "visitor_id": "browser-7",
+        "occurred_at": ago(days=1, minutes=-number),
+        "url": "https://shop.example/pricing",
+        **fields,
+    }
+
+
+STORY = [
+    [visit(1), visit(2), visit(3)],
+    [
+        visit(4, lead_id="ada"),
+        {"type": "profile_updated", "lead_id": "ada", "fields": {"company": "Analytical"}},
+    ],
+    [{"type": "purchase_made", "lead_id": "ada", "order_id": "o1", "value": 120, "currency": "EUR"}],
+    [{"type": "form_submitted", "lead_id": "byron", "occurred_at": ago(days=3)}],
+    [
+        {
+            "type": "profile_updated",
+            "lead_id": "ada",
+            "fields": {
+                "company": "Engines Ltd",
+                "qualification_override": "hot",
+                "qualification_override_by": "kim",
+            },
+        }
+    ],
+    [{"type": "stage_changed", "lead_id": "ada", "stage": "lost", "source": "crm", "by": "kim"}],
+    [{"type": "leads_merged", "lead_id": "byron", "into": "ada", "source": "crm"}],
+    [{"type": "purchase_refunded", "lead_id": "ada", "order_id": "o1", "value": 20, "currency": "EUR"}],
+    [{"type": "email_opened", "lead_id": "byron", "occurred_at": ago(hours=20)}],
+    [{"type": "merge_undone", "lead_id": "byron", "source": "crm"}],
+    [{"type": "profile_updated", "lead_id": "ada", "fields": {"profiling_consent": False}}],
+]
+LEADS = ("anon:browser-7", "ada", "byron")
+
+
+async def test_every_answer_of_then_is_given_again(database_url):
+    """Visits, an identification, orders and refunds, a merge and its undoing, a move, a band set by hand, an objection."""
+    asked = []
+    async with gateway(database_url) as http:
+        for events in STORY:
+            sent = await http.post("/v1/events?wait=10", json=events)
+            assert sent.status_code == 200, sent.text
+            for lead in LEADS:
+                answer = await http.get(f"/api/leads/{lead}")
+                if answer.status_code == 200:
+                    asked.append((lead, answer.json()))
+        compared = 0
+        for lead, then in asked:
+            again = await http.get(f"/api/leads/{lead}", params={"as_of": then["as_of"]})
+            if again.status_code == 404:
+                assert lead.startswith("anon:"), "only an empty anonymous lead leaves no trace"
+                continue
+            assert without_due(again.json()) == without_due(then)
+            compared += 1
+        assert compared >= 15
+        early = (await http.get("/api/leads/ada", params={"as_of": ago(days=2)})).json()
+        assert (early["history"], early["lead"]["company"], early["scores"]) == ("not_yet_recorded", None, {})
+        known = (await http.get("/api/leads/ada", params={"as_of": ago(hours=22), "known": "now"})).json()
+        assert known["counts"]["page_viewed"] == 4, "recorded today, and of yesterday"
+        assert (known["revenue"], known["profile"]) == ({}, {})
+        assert [each["type"] for each in known["engagements"]] == ["page_viewed"] * 4
+
+
+def without_due(answer):
+    """`position` of what a caller does not see moves on; everything else has to be the same."""
+    return answer | {"ledger": [each["model"] for each in answer["ledger"]]}
+
+
+async def test_the_future_runs_the_lifecycle(database_url):
+    """A customer who is idle for 180 days has churned, and `composite` no longer gives the points of a customer."""
+    async with gateway(database_url) as http:
+        bought = {"type": "purchase_made", "lead_id": "ada", "value": 120, "currency": "EUR"}
+        assert (await http.post("/v1/events?wait=10", json=bought)).status_code == 200
+        for days, stage in ((0, "customer"), (179, "customer"), (181, "churned")):
+            at = datetime.now(UTC) + timedelta(days=days, minutes=1)
+            answer = (await http.get("/api/leads/ada", params={"as_of": at.isoformat()})).json()
+            assert answer["lead"]["stage"] == stage
+            rules = {line["rule"] for line in answer["scores"]["composite"]["lines"]}
+            assert ("Stage" in rules) == (stage == "customer")
+            assert all(score["as_of"] == answer["as_of"] for score in answer["scores"].values())

@@ -25,6 +25,7 @@ ANY_QUERY: Mapping[str, str] = {
     "/demo": "a page: its own state is in its address",
     "/demo/{page}": "a page: its own state is in its address",
     "/lead-analytics": "a page: its own state is in its address",
+    "/inbox": "a page: its own state is in its address",
     "/models": "a page: its own state is in its address",
     "/models/{name:path}": "a page: its own state is in its address",
     "/admin": "a page: it leads to the models",

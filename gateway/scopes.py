@@ -59,6 +59,7 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
         NO_KEY: """
             GET /
             GET /leads/{lead_id:path}
+            GET /inbox
             GET /demo
             GET /demo/{page}
             GET /lead-analytics

@@ -18,6 +18,7 @@ from schemas.activity import (
     ErasureRecorded,
     EventNoted,
     IdentityAttached,
+    IdentityCompleted,
     IdentityDelta,
     IdentityDetached,
     ModelChanged,
@@ -40,6 +41,7 @@ NAMES_NO_OTHER_LEAD: Final = frozenset(
     {
         IdentityDetached,
         IdentityDelta,
+        IdentityCompleted,
         EventNoted,
         TimePassed,
         ModelChanged,
@@ -123,7 +125,7 @@ def _activity_at_other_leads(connection: Connection, person: Person) -> Iterator
     def is_theirs(value: bytes) -> bool:
         activity = decode_activity(value)
         return (
-            isinstance(activity, IdentityAttached | IdentityDelta | IdentityDetached)
+            isinstance(activity, IdentityAttached | IdentityCompleted | IdentityDelta | IdentityDetached)
             and activity.identity in identities
         )
 

@@ -83,7 +83,7 @@ def test_every_exception_is_a_route_and_takes_any_query():
     [
         (
             "/api/leads?limt=5",
-            "unknown parameter `limt`; did you mean `limit`? This endpoint takes: after, band, ",
+            "unknown parameter `limt`; did you mean `limit`? This endpoint takes: after, ",
         ),
         ("/api/leads?Include-Anonymous=true", "did you mean `include_anonymous`?"),
         ("/api/lead-qualification/lead-scores?minScore=5", "did you mean `min_score`?"),

@@ -81,6 +81,7 @@ NEUTRAL = frozenset(
         "cursor",
         "after",
         "sort",
+        "silent_days",
         "stage",
         "band",
         "min_score",
@@ -176,6 +177,7 @@ QUERY_VALUES = {
     "source_id": Ids(f"{MARK}-form", "nobody--0-form"),
     "workflow_id": Ids("1", "999999999"),
     "recipient": Ids(MARK, "nobody--0"),
+    "assigned_to": Ids(MARK, "nobody--0"),
 }
 BODY_VALUES = {
     "lead_id": LEAD,

@@ -34,6 +34,7 @@ NAMELESS_FIELDS = frozenset(
         "features",
         "final",
         "carried",
+        "identified",
         "event",
         "event_id",
         "sessions",

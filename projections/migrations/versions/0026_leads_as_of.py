@@ -6,8 +6,8 @@ The table begins empty: it has what is recorded from now on. `leadstream rebuild
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0027"
-down_revision = "0023"
+revision = "0026"
+down_revision = "0025"
 
 
 def upgrade() -> None:

@@ -139,6 +139,10 @@ def test_an_embedded_store_loses_nothing_when_it_learns_of_kafka(database_url):
         connection.execute(
             "create table live.stale_leads (lead_key int8, identity_key int8, marked_at timestamptz)"
         )
+        connection.execute(
+            "create table live.lead_records (lead_key int8, position int8, at timestamptz, record bytea, "
+            "primary key (lead_key, position))"
+        )
         project_records(connection, there)
         append(connection, there)
         connection.execute("insert into state values ('score_leads', 0, 'default/l/l', 'id:i', 'f')")
@@ -155,13 +159,13 @@ def test_an_embedded_store_loses_nothing_when_it_learns_of_kafka(database_url):
             "drop band_keys"
         )
         connection.execute("alter table live.score_history drop removed")
-        connection.execute("drop table live.identity_history, live.stale_leads")
+        connection.execute("drop table live.identity_history, live.lead_records, live.stale_leads")
         connection.commit()
     migrate(database_url)
     check_current(database_url)
     with psycopg.connect(database_url) as connection:
-        owners = "live.identity_history"  # only the log knows the record of an attachment
-        assert stored(connection) | {owners: before[owners]} == before
+        from_the_log = "live.identity_history", "live.lead_records"  # only the log has their records
+        assert stored(connection) | {name: before[name] for name in from_the_log} == before
         assert shown(connection) == {
             "event_archive": [(there[3].partition, 0, "default/v/v", there[3].value)],
             "lead_features": [("default/l/l", "default", "l", "i", b"f")],

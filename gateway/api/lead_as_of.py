@@ -49,7 +49,7 @@ from scoring.models.model import (
     score_session,
 )
 
-Known = Literal["then", "now"]
+Knowledge = Literal["then", "now"]
 History = Literal["complete", "not_yet_recorded", "not_kept"]
 SESSION_MODEL = "web_session"
 SESSIONS_READ = 20
@@ -107,7 +107,7 @@ async def past_lead_as_of(
     active: ActiveRules,
     lead: Row,
     at: datetime,
-    knowledge: Known,
+    knowledge: Knowledge,
 ) -> LeadAsOf:
     """`lead` is its row of today, `active` what scores it today."""
     tenant, lead_id = lead["tenant"], lead["lead_id"]
@@ -162,7 +162,7 @@ async def _fold(
     today: Sequence[Row],
     stage: str,
     at: datetime,
-    knowledge: Known,
+    knowledge: Knowledge,
 ) -> tuple[LeadThen | None, History]:
     tenant, lead_id = lead["tenant"], lead["lead_id"]
     names = {each["identity"] for each in today if knowledge == "now" or each["attached_at"] <= at}

@@ -23,7 +23,7 @@ from gateway.api.contact_times import contact_times_in_row
 from gateway.api.execution_shapes import short_execution_json
 from gateway.api.found_leads import found_lead
 from gateway.api.lead_as_of import (
-    Known,
+    Knowledge,
     computed_scores,
     execution_then,
     lead_from_now_on,
@@ -194,7 +194,7 @@ async def lead(
         Query(description="A moment, past or future (RFC 3339).", json_schema_extra={"format": "date-time"}),
     ] = None,
     knowledge: Annotated[
-        Known,
+        Knowledge,
         Query(
             alias="known",
             description="Of a moment that is over. then: as it was recorded by then. now: by what is known today.",

@@ -79,6 +79,7 @@ NEUTRAL = frozenset(
         "limit",
         "offset",
         "cursor",
+        "known",
         "after",
         "sort",
         "silent_days",

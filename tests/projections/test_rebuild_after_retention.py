@@ -223,6 +223,7 @@ def test_the_refusal_counts_what_is_lost_and_every_table_must_be_accepted():
         "engagement_history",
         "identities",
         "identity_history",
+        "lead_records",
         "publications",
         "score_history",
         "sessions",

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from msgspec import json
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.access import Caller
+from gateway.answers import RequestProblem
 from gateway.masking import MASK, mask_text
 from gateway.scopes import ROLE_SCOPES
 
@@ -80,13 +82,20 @@ class MaskedAnswers:
         await self._app(scope, receive, send_masked)
 
 
+def refuse_drafts_of_viewers(request: Request, *, masks: bool) -> None:
+    """A text of one's own could ask for what is masked: whose name begins with A? Raises RequestProblem."""
+    if masks and is_viewer(getattr(request.state, "caller", None)):
+        raise RequestProblem(
+            403, "names are masked for you, and a draft could ask for them: a marketer may try it"
+        )
+
+
+def is_viewer(caller: object) -> bool:
+    return isinstance(caller, Caller) and caller.actor.startswith("user:") and caller.scopes == VIEWER_SCOPES
+
+
 def _is_masked(scope: Scope, start: Message, kinds: tuple[bytes, ...]) -> bool:
-    caller = scope.get("state", {}).get("caller")
-    if (
-        not isinstance(caller, Caller)
-        or not caller.actor.startswith("user:")
-        or caller.scopes != VIEWER_SCOPES
-    ):
+    if not is_viewer(scope.get("state", {}).get("caller")):
         return False
     kind = next((value for name, value in start["headers"] if name == b"content-type"), b"")
     return bool(kind.startswith(kinds))
@@ -109,6 +118,8 @@ def masked_answer(value: Any, *, of_person: bool = False) -> Any:
             named = of_person or not _SIGNS_OF_PERSON.isdisjoint(value)
             if "recipient" in value:
                 value = {key: MASK if key in _MESSAGE and each else each for key, each in value.items()}
+            if "lead_id" in value and isinstance(value.get("lead"), str):
+                value = {**value, "lead": MASK}
             if value.get("profile_field") in {"name", *CONTACT_FIELDS} and "text" in value:
                 value = {**value, "text": MASK}
             return {key: _masked_field(str(key), each, named=named) for key, each in value.items()}

@@ -173,7 +173,6 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             POST /api/models/{name}/preview
             POST /api/models/{name}/check
             POST /api/models/{name}/test
-            POST /api/models/{name}/backtest
             GET /api/tenants/{tenant}/leads
             GET /v1/telegram/{bot}/files/{file_id}
             GET /api/lead-qualification/workflows/statistics
@@ -231,6 +230,7 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             PUT /api/models/{name}/drafts/{number}
             DELETE /api/models/{name}/drafts/{number}
             POST /api/models/{name}/drafts/{number}/publish
+            POST /api/models/{name}/backtest
             POST /api/models/{name}/publish
             POST /api/models/{name}/rollback
             POST /api/lead-qualification/workflows

@@ -106,6 +106,7 @@ def start_postgres(data_dir: Path, settings: Mapping[str, str] | None = None) ->
             _finish_replacing(data_dir)
             _require_version(cluster)
             user = _prepare_cluster(cluster)
+            _forget_altered_recycling(cluster)
             _start_and_wait(cluster, user, _SERVER_SETTINGS | dict(settings or {}))
             _create_database(cluster)
         except BaseException as error:
@@ -114,6 +115,17 @@ def start_postgres(data_dir: Path, settings: Mapping[str, str] | None = None) ->
             _release_directory(data_dir)
             raise
         return _database_url(cluster, DATABASE_NAME)
+
+
+def _forget_altered_recycling(cluster: Path) -> None:
+    """`erase --rewrite` switches it off for a while; a kill in between must not leave it so."""
+    altered = cluster / "postgresql.auto.conf"
+    if not altered.exists():
+        return
+    lines = altered.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith("wal_recycle")]
+    if kept != lines:
+        altered.write_text("".join(kept), encoding="utf-8")
 
 
 def find_postgres(data_dir: Path) -> str | None:

@@ -22,7 +22,6 @@ from gateway.door.signed_links import read_link_keys
 from gateway.door.telegram_bots import read_bots
 from gateway.door.whatsapp_numbers import read_numbers
 from leadstream.experiments_folder import active_experiments
-from projections.retention import ROW_KINDS
 from scoring.experiments.experiment_text import ExperimentError
 
 LONGEST_RETENTION_DAYS = 36_500
@@ -146,6 +145,8 @@ def _are_row_kinds(entries: tuple[str, ...]) -> tuple[str, ...]:
 
 def read_row_days(entries: Iterable[str]) -> dict[str, int]:
     """Kind of rows -> days. Raises PydanticCustomError."""
+    from projections.retention import ROW_KINDS  # noqa: PLC0415 - a worker loads no read models
+
     days = dict[str, int]()
     for entry in entries:
         kind, _, text = entry.partition(":")

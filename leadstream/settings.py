@@ -200,7 +200,7 @@ class Settings(BaseSettings):
     row_retention: RowDays = Field(
         (),
         description="Days after which old rows are removed from the tables, separated by commas, each KIND:DAYS, with the kinds "
-        "deliveries, notifications, executions, contents (of events; their kinds and sums stay) and audit. What is not named "
+        "deliveries, notifications, executions, contents (of events; their kinds and sums stay), states (of which `?as_of=` is made) and audit. What is not named "
         "stays. `leadstream retention` shows what would go.",
     )
     visitor_id_key: SecretStr | None = Field(

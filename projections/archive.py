@@ -19,6 +19,7 @@ from schemas.envelope import Event
 from schemas.moment import happened_at, millis, moment
 from schemas.record import Record
 from schemas.topics import EVENTS
+from schemas.validation import names_somebody
 from scoring.features.erased_people import ErasedPeople
 
 FIRST_YEAR: Final = 2000
@@ -43,8 +44,11 @@ def archived_events(records: Iterable[Record], people: ErasedPeople) -> Iterator
             event = decode_source(record.value or b"")
         except Refusal:
             continue
-        if isinstance(event, Event) and record.key == key_of(event) and not people.is_named_in(event):
-            yield _archived_event(record, event)
+        if not isinstance(event, Event) or record.key != key_of(event) or people.is_named_in(event):
+            continue
+        if event.recorded_at is None and not names_somebody(event):
+            continue
+        yield _archived_event(record, event)
 
 
 def _archived_event(record: Record, event: Event) -> ArchivedEventRow:

@@ -18,7 +18,7 @@ from sqlalchemy import Table
 from projections import tables
 from projections.connection import Connection
 from projections.enrichment_queue import digest_of_key
-from projections.outbox import count_ended_executions
+from projections.outbox import COUNTED_AT_ONCE, count_ended_executions
 from projections.person import Person
 from projections.tables import ANALYTICS_INFO_KEY, LIVE_SCHEMA
 from schemas.control import MOST_ERASURE_HASHES, Derived, PersonErased
@@ -43,6 +43,7 @@ BY_OTHER_KEYS: Final = frozenset(
         "crm_records",
         "dead_letters",
         "enrichment_cache",
+        "lead_records",
         "notifications",
         "recalculations",
         "session_scores",
@@ -270,7 +271,8 @@ def delete_rows(connection: Connection, person: Person) -> dict[str, int]:
     many went, by table. A rebuild must not run.
     """
     connection.execute("lock table public.positions in row exclusive mode")  # no swap of a rebuild in between
-    count_ended_executions(connection)  # what was done stays counted: the counts name nobody
+    while count_ended_executions(connection) == COUNTED_AT_ONCE:
+        pass  # what was done stays counted: the counts name nobody
     removed: dict[str, int] = {}
     for table, condition, parameters in row_conditions(person):
         count = connection.execute(
@@ -295,6 +297,13 @@ def row_conditions(person: Person) -> list[tuple[Table, Composed, Sequence[Any]]
                 "lead_key = any(%s) or session_key in (select session_key from {} where identity_key = any(%s))"
             ).format(table_name(tables.sessions)),
             (person.row_keys, person.identity_keys),
+        ),
+        (  # also at leads that had the person's identities for a while, or were merged into them
+            tables.lead_records,
+            SQL(
+                "lead_key = any(%s) or identity_key = any(%s) or (leads_to <> 0 and leads_to = any(%s))"
+            ).format(),
+            (person.row_keys, person.identity_keys, person.row_keys),
         ),
         (
             tables.notifications,

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ARRAY, BigInteger, Select, any_, literal, or_, select, true
 from sqlalchemy.dialects.postgresql import distinct_on
 
+from projections.lead_records import MOST_RECORDS
 from projections.rows import WORKFLOWS
 from projections.tables import (
     engagement_history,
@@ -29,6 +30,7 @@ def select_known_records(identity_keys: Sequence[int]) -> Select[Any]:
         select(lead_records.c.record)
         .where(lead_records.c.lead_key.in_(owners))
         .order_by(lead_records.c.at, lead_records.c.position)
+        .limit(MOST_RECORDS + 1)
     )
 
 

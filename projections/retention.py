@@ -86,6 +86,12 @@ ROW_KINDS: Final[Mapping[str, RowKind]] = MappingProxyType(
             SQL("{}").format(_HAS_CONTENTS),
             _WITHOUT_CONTENTS,
         ),
+        "states": RowKind(
+            tables.lead_records,
+            "at",
+            "what a lead as of a moment is made of: `?as_of=` before it says `not_kept`",
+            1,
+        ),
         "audit": RowKind(tables.audit_log, "at", "entries of the audit log", 30),
     }
 )

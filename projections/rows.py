@@ -62,6 +62,10 @@ class LeadRecordRow(NamedTuple):
     lead_key: BigIntColumn
     position: BigIntColumn
     at: datetime
+    identity_key: BigIntColumn
+    """0: a redirect, which has no identity."""
+    leads_to: BigIntColumn
+    """Of a redirect: the key of the lead that it names; else 0."""
     record: bytes
 
 

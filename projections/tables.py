@@ -259,6 +259,8 @@ identity_history = _table(
 lead_records = _table(
     "lead_records",
     LeadRecordRow,
+    Index("lead_records_identity", "identity_key"),
+    Index("lead_records_redirects", "leads_to", postgresql_where=text("leads_to <> 0")),
     key=("lead_key", "position"),
     comment="what changed each lead's own state, in recorded order: folded up to a moment, the lead as of then",
 )

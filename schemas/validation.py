@@ -180,6 +180,15 @@ def check_ids_name_somebody(event: Event) -> None:
             _refuse_placeholder(name, value)
 
 
+def names_somebody(event: Event) -> bool:
+    """Whether no id of it is such a one."""
+    try:
+        check_ids_name_somebody(event)
+    except Refusal:
+        return False
+    return True
+
+
 def _check_lead_ids(event: Event, lead_id: str) -> None:
     _check_person("lead_id", lead_id)
     if isinstance(event, LeadsMerged | MergeUndone) and event.visitor_id is not None:

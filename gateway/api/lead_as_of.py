@@ -22,7 +22,7 @@ from gateway.api.statements import select_events_named
 from gateway.ports import LeadThen, PastLeads
 from gateway.store import Row, StoreSnapshot, TableMissing
 from projections import queries
-from projections.lead_records import select_lead_records
+from projections.lead_records import MOST_RECORDS, select_lead_records
 from projections.past_leads import (
     select_known_records,
     select_producer_ids,
@@ -109,7 +109,9 @@ async def past_lead_as_of(
     at: datetime,
     knowledge: Knowledge,
 ) -> LeadAsOf:
-    """`lead` is its row of today, `active` what scores it today."""
+    """`lead` is its row of today, `active` what scores it today. Of a lead that objects to profiling today, no model says
+    anything of any moment: the ledger has what was concluded.
+    """
     tenant, lead_id = lead["tenant"], lead["lead_id"]
     stages, overrides, today, published = await ask.all(
         queries.stages(tenant, lead_id),
@@ -141,14 +143,14 @@ async def past_lead_as_of(
     return LeadAsOf(
         at,
         {**then.row, **kept},
-        Subject(then.features, stage) if then.identities else None,
+        Subject(then.features, stage) if then.identities and not queries.refuses_profiling(lead) else None,
         rules,
         versions,
         [
             {"identity": name, "home": home_lead, "attached_at": since}
             for name, home_lead, since in identities
         ],
-        await _sessions_then(ask, then, rules, at),
+        await _sessions_then(ask, then, rules, at, objects=queries.refuses_profiling(lead)),
         entered,
         override,
         history,
@@ -176,10 +178,15 @@ async def _fold(
             records = await ask(select_lead_records(tenant, lead_id, at))
     except TableMissing:
         return None, "not_kept"
+    if len(records) > MOST_RECORDS:
+        return None, "not_kept"
     raw = [bytes(each["record"]) for each in records]
     if knowledge == "now":
         homes = {each["identity"]: (each["home"], each["attached_at"]) for each in today}
-        then = await asyncio.to_thread(ports.as_known, tenant, lead_id, homes, raw, stage, at)
+        try:
+            then = await asyncio.to_thread(ports.as_known, tenant, lead_id, homes, raw, stage, at)
+        except LookupError:
+            return None, "not_kept"
         return then, "complete" if then is not None else "not_yet_recorded" if raw else "not_kept"
     then = await asyncio.to_thread(ports.recorded, tenant, lead_id, raw, stage)
     folded = set() if then is None else {name for name, _, _ in then.identities}
@@ -228,10 +235,13 @@ def _rules_then(
 _compiled = lru_cache(maxsize=256)(compile_model)
 
 
-async def _sessions_then(ask: StoreSnapshot, then: LeadThen, rules: ActiveRules, at: datetime) -> list[Row]:
+async def _sessions_then(
+    ask: StoreSnapshot, then: LeadThen, rules: ActiveRules, at: datetime, *, objects: bool
+) -> list[Row]:
     """The latest, as the sessions of now are shown. A session keeps the id that its producer gave it."""
     model = rules.models.get(SESSION_MODEL)
-    scored = model is not None and model.mean is not None and not queries.refuses_profiling(then.row)
+    scored = model is not None and model.mean is not None
+    scored = scored and not objects and not queries.refuses_profiling(then.row)
     latest = sorted(then.sessions, key=lambda each: (each[2].opened_at, each[1]), reverse=True)[
         :SESSIONS_READ
     ]
@@ -334,11 +344,15 @@ async def lead_from_now_on(
 ) -> LeadAsOf:
     """Now, or at a later moment if nothing happens until then. Raises RequestProblem for the future without features."""
     tenant, lead_id = lead["tenant"], lead["lead_id"]
-    identities, visits, stages = await ask.all(
+    identities, visits, stages, published = await ask.all(
         queries.identities_of(tenant, lead_id),
         queries.sessions_of(tenant, lead_id, model=SESSION_MODEL, limit=SESSIONS_READ),
         queries.stages(tenant, lead_id),
+        select_publications_until(tenant, now),
     )
+    active, newest = _rules_then(
+        active, published
+    )  # of the same moment as the rows: a total is by the version beside it
     subject = (await subjects_of(ask, tenant, [lead])).get(lead_id)
     override = override_in_row(lead, at)
     if at > now:
@@ -348,7 +362,7 @@ async def lead_from_now_on(
             {**each, "ended": each["score"] is not None and (each["ended"] or at >= each["last_at"] + idle)}
             for each in visits
         ]
-    versions = {each["model"]: (each["version"], each["as_of"]) for each in scores}
+    versions = {each["model"]: (each["version"], each["as_of"]) for each in scores} | newest
     return LeadAsOf(at, lead, subject, active, versions, identities, visits, stages, override, "complete")
 
 

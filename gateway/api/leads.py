@@ -56,6 +56,7 @@ LONGEST_SEARCH = 320
 """Characters: a name and an e-mail address."""
 MOST_OWNERS = 20
 LEDGER_PAGE = 100
+MINUTE_MS = 60_000
 ENGAGEMENTS = 30
 SESSIONS = 20
 EXECUTIONS = 10
@@ -215,7 +216,7 @@ async def lead(
             return RedirectResponse(f"/api/leads/{quote(known_as, safe='')}{query}")
         row = found_lead(rows)
         executions = await ask(executions_of_lead(tenant, lead_id, limit=EXECUTIONS, until=until))
-        tag = None if as_of is not None else _tag(row, executions)
+        tag = None if as_of is not None else _tag(row, executions, now)
         if tag is not None and request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers={"ETag": tag})
         score_rows, lines, entries = await ask.all(
@@ -367,10 +368,14 @@ async def _visits(ask: StoreSnapshot, lead_keys: Sequence[int]) -> dict[int, int
     return {row["lead_key"]: row["sessions"] for row in rows}
 
 
-def _tag(row: Row, executions: Sequence[Row]) -> str:
-    """Every change of a lead writes its row again, from a later record of the log. What becomes of an execution does not."""
+def _tag(row: Row, executions: Sequence[Row], now: datetime) -> str:
+    """Every change of a lead writes its row again, from a later record of the log. What becomes of an execution does not, nor
+    does time, by which totals and days change: so an answer is the same for the rest of its minute.
+    """
     states = "|".join(f"{each['execution_id']} {each['status']} {each['attempts']}" for each in executions)
-    return f'"{row["position"]}-{millis(row["as_of"])}-{crc32(states.encode()):x}"'
+    return (
+        f'"{row["position"]}-{millis(row["as_of"])}-{crc32(states.encode()):x}-{millis(now) // MINUTE_MS:x}"'
+    )
 
 
 async def _ledger(

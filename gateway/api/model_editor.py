@@ -21,6 +21,7 @@ from gateway.api.whatif import answer_of_steps
 from gateway.documented import answer_docs, example_bodies, request_docs
 from gateway.door.body import read_body
 from gateway.door.json_body import json_object, struct_of
+from gateway.masked_answers import refuse_drafts_of_viewers
 from gateway.ports import BacktestRequest
 from schemas.control import LongText
 from schemas.envelope import MAX_INTEGER
@@ -133,6 +134,7 @@ def _text_after(text: str, edit: EntryEdit) -> str:
     openapi_extra=request_docs(EXAMPLES["test"]),
 )
 async def test_text(request: Request, name: ModelNameInPath) -> Response:
+    refuse_drafts_of_viewers(request, masks=services_of(request).ports.mask_for_viewers)
     services, tenant = services_of(request), tenant_of(request)
     content = json_object(await read_body(request, LARGEST_BODY_BYTES))
     body = struct_of(content, TrialRequest)

@@ -25,6 +25,7 @@ from gateway.api.text_editing import edited
 from gateway.documented import answer_docs, example_bodies, request_docs
 from gateway.door.body import read_body
 from gateway.door.json_body import json_object, refuse_unknown_fields
+from gateway.masked_answers import refuse_drafts_of_viewers
 from gateway.store import Row
 from gateway.subject import subject_of
 from projections import queries
@@ -447,6 +448,7 @@ async def lead_and_subject(services: ApiServices, tenant: str, lead_id: str) -> 
 
 
 async def _tested(request: Request, body: Body, alone: Callable[[str, int], SingleRule]) -> Response:
+    refuse_drafts_of_viewers(request, masks=services_of(request).ports.mask_for_viewers)
     """What one rule alone gives a lead now. `alone` makes it of the newest text and its folding."""
     services, tenant = services_of(request), tenant_of(request)
     newest = await _model_text(services, tenant)

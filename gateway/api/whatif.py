@@ -19,6 +19,7 @@ from gateway.api.models import LARGEST_BODY_BYTES, ModelNameInPath
 from gateway.api.services import services_of, tenant_of
 from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.body import NDJSON_MEDIA_TYPES, read_body
+from gateway.masked_answers import refuse_drafts_of_viewers
 from gateway.ports import StepsDone
 from gateway.store import UNAVAILABLE_ERRORS, TableMissing
 from schemas.control import LongText
@@ -51,6 +52,7 @@ router = APIRouter(tags=["models"])
     openapi_extra=request_docs(EXAMPLES["request"], WHAT_IF_SCHEMA),
 )
 async def what_if(request: Request, name: ModelNameInPath) -> Response:
+    refuse_drafts_of_viewers(request, masks=services_of(request).ports.mask_for_viewers)
     services, tenant = services_of(request), tenant_of(request)
     draft = await _decoded_request(request)
     return await answer_of_steps(request, services.ports.what_if(tenant, name, draft.text))
@@ -68,6 +70,7 @@ async def what_if(request: Request, name: ModelNameInPath) -> Response:
 )
 @router.post("/api/models/{name}/preview/", include_in_schema=False)
 async def preview_of_publication(request: Request, name: ModelNameInPath) -> Response:
+    refuse_drafts_of_viewers(request, masks=services_of(request).ports.mask_for_viewers)
     services, tenant = services_of(request), tenant_of(request)
     draft = await _decoded_request(request)
     return await answer_of_steps(request, services.ports.fire_preview(tenant, name, draft.text))

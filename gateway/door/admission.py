@@ -158,8 +158,11 @@ def admit_event(event: Event, facts: RequestFacts, now: datetime) -> Event:
 def admit_import(
     event: Event, now: datetime, phone_region: str | None = None, own_sites: Collection[str] = ()
 ) -> Event:
-    """An event out of an archive: recorded when it happened, and nothing acts on it. Raises Refusal."""
-    check_ids_name_somebody(event)
+    """An event out of an archive: recorded when it happened, and nothing acts on it. What a store recorded keeps its ids.
+    Raises Refusal.
+    """
+    if event.recorded_at is None:
+        check_ids_name_somebody(event)
     event = _at_moment(event, happened_at(event.occurred_at, now))
     return structs.replace(
         event,

@@ -37,6 +37,7 @@ from leadstream.stages import STAGES
 from leadstream.wiring import repeated_for_every_partition
 from projections.connection import Connection, connect_watched
 from projections.migrate import migrate
+from projections.retention import remove_from_rebuilt
 from projections.tables import (
     LIVE_SCHEMA,
     READ_OPTIONS,
@@ -346,6 +347,7 @@ def keep_beside_log(old: Connection, new: Connection) -> None:
     """
     for table in (model_drafts, outbox, execution_counts, notifications, erasures, removed_rows):
         _copy_table(old, new, table)
+    remove_from_rebuilt(new, LIVE_SCHEMA)
     for table in (crm_records, crm_cursors, crm_inbox, enrichment_queue, enrichment_cache, enrichment_usage):
         _copy_table(old, new, table)
     new.execute(

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from typing import Any, Final
+from urllib.parse import unquote
 
 from schemas.envelope import Event
 from scoring.features.comparison import NEWEST_COMPARISON, ValueComparison
@@ -133,7 +134,8 @@ def _signal_named(name: str, defined: DefinedSignals) -> SignalDefinition | None
 
 
 def _on_page(signal: SignalDefinition, path: str) -> SignalDefinition:
-    begins, page = path.endswith("*"), path[:-1] if path.endswith("*") else bare_path(path)
+    plain = unquote(path)  # as paths of events are compared
+    begins, page = plain.endswith("*"), plain[:-1] if plain.endswith("*") else bare_path(plain)
 
     def is_there(event: Event) -> bool:
         at = path_of_event(event)

@@ -47,7 +47,7 @@ def run_lifecycle(
         as_of=head.clock,
         merged=merged,
         carried=carried,
-        identified=identified,
+        identified=None if state.refuses_profiling else identified,
     )
 
 

@@ -85,25 +85,29 @@ def known_lead(
 ) -> PastLead | None:
     """The lead as of a moment by what is known today: its identities of today (name -> (home_lead, attached_at)), and of their
     events those that happened by then, whenever they were recorded. `records` are those of every lead that an
-    identity belonged to, in order.
+    identity belonged to, in order. Raises LookupError if the first records of an identity are not among them.
     """
     state = LeadState(lead_key(tenant, lead_id), {})
+    named, begun = set[str](), set[str]()
     sessions: dict[tuple[str, str], SessionPut] = {}
     for record in records:
         activity = decode_activity(record)
         if not isinstance(activity, IdentityAttached | IdentityDelta) or activity.identity not in identities:
             continue
         name = activity.identity
+        named.add(name)
         mine = state.identities.get(name)
         if isinstance(activity, IdentityAttached):
             if activity.epoch > 1:
                 continue  # its features are those of the records before it
+            begun.add(name)
             features = decode_features(activity.features)
             if (created_at(features.signals) or 0) <= at:
                 state.identities[name] = LeadIdentity(1, identities[name][0], features)
         else:
             feature_delta = decode_delta(activity.lift)
-            sessions = {key: put for key, put in sessions.items() if key[1] not in activity.retracted}
+            for retracted in activity.retracted:
+                sessions.pop((name, retracted), None)
             if feature_delta.at > at:
                 continue
             if mine is None:
@@ -111,6 +115,8 @@ def known_lead(
                 state.identities[name] = mine
             evolve(mine.features, feature_delta)
         sessions |= {(name, put.session_id): put for put in activity.sessions if put.opened_at <= at}
+    if named - begun:
+        raise LookupError("records before these are not kept")
     if not state.identities:
         return None
     for (name, session_id), put in sessions.items():

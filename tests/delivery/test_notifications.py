@@ -7,7 +7,7 @@ from outboxes import configured, deliver, lead, triggered
 from psycopg.rows import dict_row
 
 from delivery.notifications import mark_all_read, mark_read, mark_unread
-from delivery.outbox import counts_by_channel, prune
+from delivery.outbox import count_ended, counts_by_channel, prune
 from projections.connection import connect_watched
 from projections.queries import sql_and_parameters
 from projections.workflow_queries import NotificationFilters, PageCursor, notification_rows
@@ -86,6 +86,8 @@ def test_old_rows_of_the_outbox_are_deleted_and_notifications_and_executions_sta
     assert prune(connection, 90) == 0
     outbox.execute("update public.outbox set created_at = created_at - interval '91 days'")
     outbox.execute("update public.outbox set status = 'dead' where tenant = 'acme'")
+    assert prune(connection, 90) == 0, "they are not counted yet"
+    count_ended(connection)
     assert prune(connection, 90) == 3
     (left,) = counts_by_channel(connection)
     assert (left.channel, left.dead, left.delivered) == ("notifications", 1, 0)

@@ -44,6 +44,11 @@ def test_what_says_who_somebody_is_goes_and_the_rest_stays():
             {"recipient": "vera", "title": "Hot: Ada Lovelace", "message": "Call her"},
             {"recipient": "vera", "title": "***", "message": "***"},
         ),
+        (
+            {"lead": "Ada Lovelace", "lead_id": "ada", "points": 5},
+            {"lead": "***", "lead_id": "ada", "points": 5},
+        ),
+        ({"lead": "ada", "lead_name": "Ada"}, {"lead": "ada", "lead_name": "***"}),
         ({"profile_field": "name", "text": "Ada"}, {"profile_field": "name", "text": "***"}),
     ],
 )

@@ -67,6 +67,7 @@ def test_schemathesis_finds_nothing(tmp_path):
                 "--phases=examples,coverage",
                 f"--checks={','.join(CHECKS)}",
                 f"--max-time={MOST_SECONDS}",
+                "--request-timeout=60",
                 "--seed=1",
                 "--generation-deterministic",
                 "--no-shrink",

@@ -139,6 +139,7 @@ async def test_the_talk_of_the_expo_visitor(database_url):
         "voice_seconds": 12,
         "voice_url": f"/v1/telegram/realty/files/{FILE_ID}",
         "stage": "new",
+        "qualification_override": None,
     }
 
 

@@ -64,7 +64,10 @@ def scores(server: Any) -> dict[str, dict[str, Any]]:
     """Per lead what its page shows, but for the moment of asking."""
     found = server.client.get("/api/leads", params={"limit": 100}).json()["leads"]
     pages = [server.client.get(f"/api/leads/{lead['lead_id']}").json() for lead in found]
-    return {page["lead"]["lead_id"]: {**page, "as_of": None} for page in pages}
+    for page in pages:
+        page["as_of"] = None
+        page["scores"] = {name: {**score, "as_of": None} for name, score in page["scores"].items()}
+    return {page["lead"]["lead_id"]: page for page in pages}
 
 
 def temperature(server: Any, number: int) -> int:

@@ -32,7 +32,7 @@ from projections import erasures, tables
 from projections.erasures import BY_OTHER_KEYS, NAMELESS_TABLES, read_erasures, tables_of_people
 from projections.person import Person
 from projections.rebuild import rebuild
-from projections.tables import READ_OPTIONS
+from projections.tables import READ_OPTIONS, lead_row_key
 from schemas.control import PersonErased
 from schemas.publications import Publication
 
@@ -94,6 +94,7 @@ def test_nothing_of_an_erased_person_is_left_and_the_others_are_as_they_were(sys
     assert found_values(url) == {}
     assert values_in_files(url) == set(), "tables are written anew: not even free space has a value"
     rows = {name: count for name, count in preview.rows.items() if name not in BY_TOMBSTONE}
+    rows["lead_records"] += 1  # that the erased identity left its lead
     assert {name: done.removed.get(name) for name in rows} == rows
     assert done.removed.keys() == rows.keys() | preview.records.keys()
     after = read_rows(url)
@@ -171,6 +172,23 @@ def test_an_older_backup_brings_nobody_back(system: Erasable, empty_database_url
         assert {row["lead_id"] for row in read_rows(empty_database_url)["leads"]} == {
             row["lead_id"] for row in read_rows(system.url)["leads"]
         }
+
+
+def test_the_state_of_a_lead_that_the_person_was_merged_into_by_mistake_keeps_nothing_of_them(
+    system: Erasable,
+):
+    mistake = [{"type": kind, "lead_id": LEAD, "into": "lead-0"} for kind in ("leads_merged", "merge_undone")]
+    for record in outgoing(mistake, "mistake"):
+        system.store.append([record])
+        system.store.settle(lambda _: None)
+    assert "live.lead_records" in found_values(system.url)
+    finish_erasure(system.store, system.ledger, system.registered(), now)
+    assert "live.lead_records" not in found_values(system.url)
+    with psycopg.connect(system.url, options=READ_OPTIONS) as connection:
+        left = connection.execute(
+            "select count(*) from lead_records where lead_key = %s", (lead_row_key("default", "lead-0"),)
+        )
+        assert left.fetchone() != (0,), "lead-0's own stays"
 
 
 def test_an_archive_has_everything_of_one_person_and_nothing_of_others(system: Erasable, tmp_path: Path):

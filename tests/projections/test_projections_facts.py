@@ -144,11 +144,13 @@ def test_only_a_first_attach_brings_an_engagement():
     assert [type(each).__name__ for each in changes_of_record(first)] == [
         "IdentityRow",
         "IdentityAttachmentRow",
+        "LeadRecordRow",
         "EngagementRow",
     ]
     assert [type(each).__name__ for each in changes_of_record(again)] == [
         "IdentityRow",
         "IdentityAttachmentRow",
+        "LeadRecordRow",
     ]
 
 

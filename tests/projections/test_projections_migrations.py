@@ -140,7 +140,8 @@ def test_an_embedded_store_loses_nothing_when_it_learns_of_kafka(database_url):
             "create table live.stale_leads (lead_key int8, identity_key int8, marked_at timestamptz)"
         )
         connection.execute(
-            "create table live.lead_records (lead_key int8, position int8, at timestamptz, record bytea, "
+            "create table live.lead_records (lead_key int8, position int8, at timestamptz, identity_key int8, "
+            "leads_to int8, record bytea, "
             "primary key (lead_key, position))"
         )
         project_records(connection, there)

@@ -57,6 +57,14 @@ def test_a_sequence_counts_when_its_steps_happen_in_order_within_the_time():
     assert sequence not in points(page(T0, "https://shop.example/about"), demo(T0 + 1))
 
 
+@pytest.mark.parametrize("step", ["/preise/%C3%BCber", "/preise/über", "/preise/%C3%BC*", "/preise/ü*"])
+@pytest.mark.parametrize("seen", ["/preise/%C3%BCber", "/preise/über"])
+def test_a_step_on_a_page_reads_its_address_in_both_spellings(step, seen):
+    model = compile_model(TEXT.replace("page_viewed:/pricing", f"page_viewed:{step}"))
+    events = [page(T0, f"https://shop.example{seen}"), demo(T0 + 1)]
+    assert lines(model, scored(model, events, T0 + HOUR))["Pricing, then a demo"] == 10_000_000
+
+
 def test_occurrences_do_not_overlap_and_each_begins_as_late_as_it_can():
     # The first view is too long ago for the demo; the second is not. The second demo has no view of its own.
     events = [page(T0), page(T0 + 50 * MINUTE), demo(T0 + 70 * MINUTE), demo(T0 + 71 * MINUTE)]

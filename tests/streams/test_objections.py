@@ -88,6 +88,15 @@ def test_only_a_person_moves_a_lead_that_objects():
     assert story.scores("L").keys() == {"web_session", "chatbot", "temperature", "rules", "composite"}
 
 
+def test_what_a_visitor_reached_before_moves_no_lead_that_objects():
+    bought = happened(
+        "purchase_made", "b", MINUTE, visitor_id="w", source="web", value=10, currency="EUR", order_id="1"
+    )
+    known = happened("lead_identified", "k", DAY, visitor_id="w", lead_id="L", source="web")
+    assert given(bought, known).stage("L") == "customer"
+    assert given(bought, objection("o", 2 * MINUTE), known).stage("L") == "new"
+
+
 def test_an_agreement_brings_back_the_score_of_all_events_and_of_every_session():
     later = [web("page_viewed", "q", 2 * DAY), web("session_ended", "r", 2 * DAY + 10 * MINUTE)]
     story = given(*warm(), objection("o", 20 * MINUTE), *later).when(objection("p", 3 * DAY, agrees=True))

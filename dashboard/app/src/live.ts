@@ -4,7 +4,8 @@
 // what comes. A tab with a token of its own reads alone. If streams do not get through, the page asks every two seconds.
 
 import { signal } from "@preact/signals";
-import { isLocked, keyHeaders, read, token } from "./api";
+import { isLocked, keyHeaders, person, read, token } from "./api";
+import { zone } from "./text";
 
 export type ScoreChange = {
   lead_id: string; model: string; at: string; total: number | null; rounded: number | null; change: number;
@@ -31,14 +32,15 @@ const hand = (changes: Changes | null) => takers.forEach((take) => take(changes)
 
 type Shared = { state: typeof liveState.value; arrived?: Arrived } | "who reads?";
 
-const LOCK = "leadstream changes";
-const tabs = new BroadcastChannel(LOCK);
+// One reader for each person: the changes of one are not shown to who signs in after them.
+let lockName = "leadstream changes";
+let tabs = new BroadcastChannel(lockName);
 const isShared = () => !token() && "locks" in navigator; // only a page of https or of this machine has locks
 let position = "";
 let failures = 0;
 let isReader = false;
 
-tabs.onmessage = ({ data }: MessageEvent<Shared>) => {
+const take = ({ data }: MessageEvent<Shared>) => {
   if (!isShared()) return;
   if (data === "who reads?") {
     if (isReader) tabs.postMessage({ state: liveState.value });
@@ -54,7 +56,12 @@ function arrive({ at, changes }: Arrived): void {
   hand(changes);
 }
 
+/** After it is known who reads. */
 export async function runLive(): Promise<void> {
+  lockName = `leadstream changes of ${person.value?.email ?? "nobody"} ${zone.value}`;
+  tabs.close();
+  tabs = new BroadcastChannel(lockName);
+  tabs.onmessage = take;
   let wasHidden = false;
   for (;;) {
     await untilShown();
@@ -67,7 +74,7 @@ export async function runLive(): Promise<void> {
     document.addEventListener("visibilitychange", stopIfHidden);
     tabs.postMessage("who reads?");
     if (wasHidden) hand(null); // nobody has read while no tab was shown
-    await navigator.locks.request(LOCK, { signal: stop.signal }, readWhileShown).catch(() => undefined);
+    await navigator.locks.request(lockName, { signal: stop.signal }, readWhileShown).catch(() => undefined);
     document.removeEventListener("visibilitychange", stopIfHidden);
     wasHidden = true;
   }

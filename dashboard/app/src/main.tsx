@@ -76,7 +76,7 @@ function Gate() {
 }
 
 function Root() {
-  useEffect(() => { void runLive(); }, []);
+  useEffect(() => { void readPerson().then(runLive); }, []);
   useEffect(() => { if (!isLocked.value) void readPerson(); }, [isLocked.value]);
   return <App />;
 }

@@ -79,7 +79,7 @@ function download(title: string, rows: readonly (readonly Cell[])[]) {
 /** RFC 4180. A text that a spreadsheet would run as a formula begins with an apostrophe. */
 export function csvOf(rows: readonly (readonly Cell[])[]): string {
   const cell = (value: Cell) => {
-    const plain = value === null ? "" : typeof value === "number" ? String(value) : /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;
+    const plain = value === null ? "" : typeof value === "number" ? String(value) : /^\s*[=+\-@＝＋－＠]/.test(value) ? `'${value}` : value;
     return /[",\r\n]/.test(plain) ? `"${plain.replaceAll('"', '""')}"` : plain;
   };
   return rows.map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";

@@ -38,6 +38,8 @@ export default function LeadPage({ leadId }: { leadId: string }) {
     try {
       detail.value = await read<Detail>(apiAddress(leadId) + (asOf ? `?as_of=${encodeURIComponent(asOf)}` : ""), stop);
       problem.value = null;
+      const known = detail.value.lead.lead_id;
+      if (known !== leadId) navigate(leadAddress(known) + location.search, true); // a visitor who turned out to be this lead
       if (!asOf) {
         const then = new Date(Date.parse(detail.value.as_of) + DAY_MS).toISOString();
         tomorrow.value = (await read<Detail>(`${apiAddress(leadId)}?as_of=${encodeURIComponent(then)}`, stop).catch(() => null))?.scores ?? null;

@@ -250,7 +250,10 @@ async def qualified_lead(http: httpx.AsyncClient, clock: Clock) -> Answers:
     }
     assert [each["score"] for each in answers["history"]][:3] == [53, 68, 45]
     several = answers["several"]
-    assert (several["calculated"], several["changed"], several["failed"]) == (2, 1, 1)
+    assert (several["calculated"], several["changed"], several["failed"]) == (2, 1, 1), (
+        several,
+        answers["later"],
+    )
     assert several["errors"] == [{"lead_id": 125, "reason": "no lead has this id"}]
     assert (answers["all"]["calculated"], answers["all"]["changed"]) == (2, 0)
     assert [(each["lead"], each["score"]) for each in answers["list"]] == [(123, 53), (124, 15)]

@@ -262,9 +262,10 @@ class Ruling:
         before, reason = self.stage, None
         while (step := self.step()) is not None:
             self.stage, reason = step
-            self.since = self.clock
+            # A person's move is entered at its own time: what happened later counts, whenever either came.
+            self.since = self.obeyed[0] if reason == "moved by a person" else self.clock
             if self.stage in ("qualified", "engaged", "opportunity", "customer", "churned"):
-                self.qualified = self.clock if self.qualified is None else self.qualified
+                self.qualified = self.since if self.qualified is None else self.qualified
         if self.stage != before:
             self.history.append((at(self.clock), before, self.stage, reason))
 

@@ -39,7 +39,11 @@ def walk_the_shop(address: str, folder: Path) -> None:
         tab.go(f"{address}/demo")
 
         def done(step: int) -> None:
-            until(lambda: tab.run("document.querySelectorAll('.steps .done').length") >= step, f"step {step}")
+            until(
+                lambda: tab.run("document.querySelectorAll('.steps .done').length") >= step,
+                f"step {step}",
+                90,
+            )
 
         done(1)
         tab.click("[data-ls-click='Watch the video']")

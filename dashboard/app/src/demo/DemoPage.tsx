@@ -14,6 +14,7 @@ import { Shop } from "./Shop";
 type Watched = Detail & { engagements: { type: string }[] };
 
 const LOOK_WAIT_MS = 300;
+const LOOK_AGAIN_MS = 3_000;
 const MOST_SHOWN = 12;
 const SEEN_PAGE = "demo-lead-page";
 
@@ -34,7 +35,8 @@ export default function DemoPage() {
     look();
     // Any change may be ours: a visitor who leaves an address becomes a lead with another id.
     const unfollow = follow(look);
-    return () => { stop.abort(); unfollow(); clearTimeout(timer); };
+    const again = setInterval(look, LOOK_AGAIN_MS);
+    return () => { stop.abort(); unfollow(); clearTimeout(timer); clearInterval(again); };
   }, []);
   return (
     <div class="demo">

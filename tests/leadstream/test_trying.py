@@ -212,7 +212,7 @@ def test_over_the_api_a_backtest_says_the_same_and_what_became_of_the_leads_of_e
     async def append(_records):
         raise AssertionError("a backtest writes nothing")
 
-    access = read_access(tokens=["default:read:secret-token"])
+    access = read_access(tokens=["default:read+author:secret-token"])
     ports = Ports(append=append, database_url=url, access=access, backtest=backtest_port(url))
     wishes = {
         "text": COUNTING,

@@ -25,7 +25,7 @@ from scoring.workflows.workflow_text import (
 
 __all__ = ["WORKFLOWS", "MissingReference", "address_of", "change_in", "finished_text", "title_of"]
 
-_compiled_model = lru_cache(maxsize=64)(compile_model)
+compiled_model = lru_cache(maxsize=256)(compile_model)
 
 
 def title_of(name: str) -> str:
@@ -71,7 +71,7 @@ def refuse_missing_references(text: str, newest: str | None, models: Mapping[str
     """Raises MissingReference for what a text of workflows waits for in vain, or cannot write, and the newest one did not. What
     was published before stays.
     """
-    band_sets = {name: _compiled_model(each.text, each.folding).band_sets for name, each in models.items()}
+    band_sets = {name: compiled_model(each.text, each.folding).band_sets for name, each in models.items()}
     without = unknown_band(compile_speed_to_lead(text), band_sets)
     if without is not None and without != unknown_band(compile_speed_to_lead(newest or ""), band_sets):
         raise Invalid(f"speed_to_lead.after: {without}", field="text")

@@ -58,7 +58,7 @@ router = APIRouter(include_in_schema=False)
 @router.get("/admin")
 @router.get("/admin/{path:path}")
 def built_page(request: Request) -> Response:
-    """The page of every address that `dashboard/app/src/main.tsx` shows."""
+    """The page of every address that `dashboard/app/src/pages.ts` lists."""
     if BUILT_PAGE not in _CONTENT_BY_NAME:
         return Response(NOT_BUILT, 503, media_type="text/plain")
     return _file_response(request, BUILT_PAGE)

@@ -27,7 +27,7 @@ import psycopg
 import structlog
 
 from gateway.answers import RequestProblem
-from gateway.api.leads import plain
+from gateway.api.points import plain
 from gateway.store import ReadStore, Row
 from projections import change_queries
 from schemas.moment import moment

@@ -26,7 +26,7 @@ from scoring.models.active import ActiveModels
 from streams.published import PublishedState, compiled_model
 from streams.score_leads.stage import ScoreLeads
 
-CACHE_SECONDS = 0.1
+CACHE_SECONDS = 1.0
 """How old the cached answer of `published_port` may be."""
 
 
@@ -179,7 +179,7 @@ def _unavailable_without_database() -> Iterator[None]:
 
 
 def published_port(database_url: str) -> ActiveRulesOf:
-    """The port by which the gateway reads the active models. It reads the database ten times a second at most."""
+    """The port by which the gateway reads the active models. It reads the database once a second at most."""
     cached = ActiveModels()
     read_at = -CACHE_SECONDS
     reading = asyncio.Lock()

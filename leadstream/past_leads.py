@@ -1,4 +1,4 @@
-"""The ports by which the gateway and `explain` fold leads as of moments that are over."""
+"""The ports by which the gateway folds leads as of moments that are over."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -15,7 +15,6 @@ from projections.rows import WORKFLOWS
 from projections.tables import (
     engagement_history,
     identities,
-    identity_history,
     lead_records,
     publications,
     sessions,
@@ -24,11 +23,10 @@ from schemas.control import EVERY_TENANT
 
 
 def select_known_records(identity_keys: Sequence[int]) -> Select[Any]:
-    """(record) of every lead that had one of the identities, in recorded order."""
-    owners = select(identity_history.c.lead_key).where(_among(identity_history.c.identity_key, identity_keys))
+    """(record) of these identities at every lead that had them, in recorded order."""
     return (
         select(lead_records.c.record)
-        .where(lead_records.c.lead_key.in_(owners))
+        .where(_among(lead_records.c.identity_key, identity_keys))
         .order_by(lead_records.c.at, lead_records.c.position)
         .limit(MOST_RECORDS + 1)
     )

@@ -46,8 +46,7 @@ from projections.tables import (
     stage_history,
 )
 from projections.tables import leads as lead_rows
-from projections.views import lead_features
-from schemas.topics import lead_key, visitor_key
+from schemas.topics import visitor_key
 from scoring.features.identity import identity_id
 from scoring.features.profile_fields import PROFILING_CONSENT_FIELD
 
@@ -149,16 +148,6 @@ def overrides(tenant: str, lead_id: str) -> Select[Any]:
         select(qualification_overrides)
         .where(qualification_overrides.c.lead_key == lead_row_key(tenant, lead_id))
         .order_by(qualification_overrides.c.at, qualification_overrides.c.position)
-    )
-
-
-def feature_parts(tenant: str, lead_id: str) -> Select[Any]:
-    """(identity, encoded) of each identity of the lead, from the state of the folds."""
-    features = lead_features.c
-    return (
-        select(features.identity, features.encoded)
-        .where(features.key == lead_key(tenant, lead_id))
-        .order_by(features.identity)
     )
 
 

@@ -15,11 +15,13 @@ from starlette.responses import Response
 from authoring.active_models import ActiveRules
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.found_leads import lead_id_as_sent, merged_reason
+from gateway.api.published_rules import rules_of_publications
 from gateway.api.recalculations import Recalculation
 from gateway.api.reevaluation import advance_lead, advance_leads
 from gateway.api.services import ApiServices
 from gateway.store import Row
 from projections.lead_scores import features_of, leads_counted, leads_to_score, named_leads_to_score
+from projections.past_leads import select_publications_until
 from schemas.envelope import Identifier
 from schemas.moment import millis
 from scoring.features.features import NewerCodec, refuses_profiling
@@ -147,11 +149,9 @@ async def _recalculate(services: ApiServices, recalculation: Recalculation, name
 async def _recalculate_chunk(
     services: ApiServices, recalculation: Recalculation, rows: Sequence[Row]
 ) -> None:
-    tenant = recalculation.tenant
+    tenant, now = recalculation.tenant, services.ports.now()
     active = await services.ports.published(tenant)
-    differing = await differing_leads(
-        services, tenant, active, recalculation.model, rows, services.ports.now()
-    )
+    differing = await differing_leads(services, tenant, active, recalculation.model, rows, now)
     if differing:
         stored = await advance_leads(services, tenant, differing, CHUNK_SECONDS)
         recalculation.pending += len(differing) - stored
@@ -167,7 +167,11 @@ async def differing_leads(
     rows: Sequence[Row],
     now: datetime,
 ) -> list[str]:
-    """The leads whose rounded total or bands by the model are others now than those stored."""
+    """The leads whose rounded total or bands by the model are others now than those stored. `active` may be older than the
+    newest publications; they are read with the features.
+    """
+    published = await services.store.rows(select_publications_until(tenant, now))
+    active, _ = rules_of_publications(active, published)
     parts = await services.store.rows(features_of(tenant, [row["lead_id"] for row in rows]))
     return await asyncio.to_thread(_compare, active, active_model(active, model), rows, parts, millis(now))
 

@@ -13,7 +13,8 @@ from starlette.responses import Response
 from authoring.active_models import ActiveRules
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api import statements
-from gateway.api.leads import BOARD_MODEL, NO_NUL, ModelName, plain, points
+from gateway.api.leads import BOARD_MODEL, NO_NUL, ModelName
+from gateway.api.points import plain, points
 from gateway.api.services import services_of, take_report_turn, tenant_of
 from gateway.api.tenant_leads import BUDGETS, PROPERTY_FACTS, decimal_or_given, voice_url
 from gateway.documented import answer_docs, example_bodies

@@ -24,7 +24,7 @@ from gateway.api.chat_sessions import (
     session_of,
     whole_second,
 )
-from gateway.api.leads import plain
+from gateway.api.points import plain
 from gateway.api.services import authorized_caller, services_of, tenant_of
 from gateway.documented import answer_docs, example_bodies
 from gateway.query_parameters import write_key_parameter

@@ -25,7 +25,7 @@ from gateway.api.bulk_scores import (
     start_recalculation,
 )
 from gateway.api.found_leads import found_scorable_lead, lead_id_as_sent
-from gateway.api.leads import plain, points
+from gateway.api.points import plain, points
 from gateway.api.recalculations import Recalculation
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
 from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs

@@ -19,8 +19,8 @@ from starlette.responses import Response
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.execution_shapes import short_execution_json
 from gateway.api.found_leads import found_lead, lead_id_as_sent, merged_reason
-from gateway.api.leads import plain, points
 from gateway.api.lifecycle import weight_of_engagement
+from gateway.api.points import plain, points
 from gateway.api.services import services_of, take_report_turn, tenant_of
 from gateway.api.window import MOST_PERIODS, Anonymous, Days, From, To, Window, report_window
 from gateway.documented import answer_docs, example_bodies

@@ -9,18 +9,20 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
 from authoring.active_models import ActiveRules
 from gateway.answers import RequestProblem
 from gateway.api.causes import by_id
 from gateway.api.lead_flags import shown_flag
-from gateway.api.next_stages import compiled_lifecycle, subjects_of
+from gateway.api.next_stages import compiled_lifecycle
 from gateway.api.overrides import override_in_history, override_in_row
+from gateway.api.points import points
+from gateway.api.published_rules import rules_of_publications
 from gateway.api.statements import select_events_named
 from gateway.ports import LeadThen, PastLeads
 from gateway.store import Row, StoreSnapshot, TableMissing
+from gateway.subject import subjects_of
 from projections import queries
 from projections.lead_records import MOST_RECORDS, select_lead_records
 from projections.past_leads import (
@@ -29,7 +31,6 @@ from projections.past_leads import (
     select_publications_until,
 )
 from projections.tables import hashed_key, session_row_key
-from schemas.control import EVERY_TENANT
 from schemas.moment import millis, moment
 from scoring.features.qualification_override import QualificationOverride
 from scoring.features.view import Subject
@@ -40,7 +41,6 @@ from scoring.models.model import (
     NEVER,
     ONE_POINT,
     Model,
-    compile_model,
     explain_flags,
     explain_score,
     next_visible_time_change,
@@ -125,7 +125,7 @@ async def past_lead_as_of(
         entered = await _stages_known(ask, tenant, lead_id, stages, at)
     else:
         entered = [each for each in stages if each["at"] <= at]
-        rules, versions = _rules_then(active, published)
+        rules, versions = rules_of_publications(active, published)
     stage = entered[-1]["stage"] if entered else "new"
     override = override_in_history(overrides, at)
     then, history = await _fold(ask, ports, lead, today, stage, at, knowledge)
@@ -216,25 +216,6 @@ async def _stages_known(
     ]
 
 
-def _rules_then(
-    active: ActiveRules, published: Sequence[Row]
-) -> tuple[ActiveRules, dict[str, tuple[int, datetime]]]:
-    """The models of then. Time zone, idle time and lifecycle are those of now: their history is not kept."""
-    newest: dict[str, Row] = {}
-    for own in (False, True):
-        newest |= {row["model"]: row for row in published if (row["tenant"] != EVERY_TENANT) is own}
-    if not newest:
-        return active, {}
-    rows = {name: row for name, row in sorted(newest.items()) if row["text"]}
-    models = {name: _compiled(row["text"], row["folding"]) for name, row in rows.items()}
-    return active._replace(models=models), {
-        name: (row["version"], row["recorded_at"]) for name, row in rows.items()
-    }
-
-
-_compiled = lru_cache(maxsize=256)(compile_model)
-
-
 async def _sessions_then(
     ask: StoreSnapshot, then: LeadThen, rules: ActiveRules, at: datetime, *, objects: bool
 ) -> list[Row]:
@@ -303,7 +284,7 @@ def _computed(lead: LeadAsOf, name: str, model: Model, subject: Subject) -> dict
     lines = explain_score(model, subject, at, active.zone, active.idle_ms)
     version = lead.versions.get(name)
     return {
-        "total": _plain_points(concluded.total),
+        "total": points(concluded.total),
         "rounded": rounded_points(concluded.total),
         "version": None if version is None else version[0],
         "bands": split_flags(concluded.bands)[0],
@@ -312,13 +293,8 @@ def _computed(lead: LeadAsOf, name: str, model: Model, subject: Subject) -> dict
         ],
         "as_of": lead.at,
         "next_due": next_due(active, model, subject, lead.at),
-        "lines": [{**line._asdict(), "points": _plain_points(line.points)} for line in lines if line.points],
+        "lines": [{**line._asdict(), "points": points(line.points)} for line in lines if line.points],
     }
-
-
-def _plain_points(micro: int) -> int | float:
-    """A JSON number without needless decimals."""
-    return micro // ONE_POINT if micro % ONE_POINT == 0 else float(Decimal(micro) / ONE_POINT)
 
 
 def next_due(
@@ -350,9 +326,8 @@ async def lead_from_now_on(
         queries.stages(tenant, lead_id),
         select_publications_until(tenant, now),
     )
-    active, newest = _rules_then(
-        active, published
-    )  # of the same moment as the rows: a total is by the version beside it
+    # Of the same moment as the rows: a total is by the version beside it.
+    active, newest = rules_of_publications(active, published)
     subject = (await subjects_of(ask, tenant, [lead])).get(lead_id)
     override = override_in_row(lead, at)
     if at > now:

@@ -28,8 +28,9 @@ from gateway.api.bulk_scores import (
 from gateway.api.execution_shapes import short_execution_json
 from gateway.api.found_leads import found_lead, found_scorable_lead, lead_id_as_sent
 from gateway.api.lead_pages import PAGE, After, Limit, Offset, page_of, page_start
-from gateway.api.leads import NO_NUL, plain
+from gateway.api.leads import NO_NUL
 from gateway.api.overrides import override_in_history, override_in_row
+from gateway.api.points import plain
 from gateway.api.recalculations import Recalculation
 from gateway.api.services import authorized_caller, services_of, tenant_of
 from gateway.api.window import Anonymous

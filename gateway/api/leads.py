@@ -31,13 +31,15 @@ from gateway.api.lead_as_of import (
 )
 from gateway.api.lead_flags import bands_and_flags
 from gateway.api.lead_pages import PAGE, After, Limit, Offset, leads_page, next_offset, page_start
-from gateway.api.next_stages import next_stage_json, next_stage_of_row, subjects_of
+from gateway.api.next_stages import next_stage_json, next_stage_of_row
 from gateway.api.overrides import override_in_row
+from gateway.api.points import plain
 from gateway.api.services import services_of, tenant_of
 from gateway.documented import answer_docs, example_bodies
 from gateway.door.addresses import searched_addresses
 from gateway.ports import EventKey, EventOutcome, location_of_outcome
 from gateway.store import ReadStore, Row, StoreSnapshot
+from gateway.subject import subjects_of
 from gateway.wait import LookUpOutcomes
 from projections import queries
 from projections.lead_lists import LeadFilters
@@ -58,7 +60,6 @@ MOST_OWNERS = 20
 LEDGER_PAGE = 100
 MINUTE_MS = 60_000
 ENGAGEMENTS = 30
-SESSIONS = 20
 EXECUTIONS = 10
 NO_NUL = r"^[^\x00]*$"
 
@@ -263,7 +264,7 @@ async def lead(
         "merged_into": shown.row["redirect"],
         **ledger,
         "identities": [_identity(each) for each in shown.identities],
-        "sessions": [session_row(each) for each in shown.sessions[:SESSIONS]],
+        "sessions": [session_row(each) for each in shown.sessions],
         "engagements": [_engagement(each) for each in engagements],
         "stages": [_stage(each) for each in shown.stages],
         "workflows": [
@@ -393,15 +394,6 @@ async def _ledger(
 
 
 # Shapes
-
-
-def plain(number: Decimal) -> int | float:
-    """A JSON number without needless decimals."""
-    return int(number) if number == number.to_integral_value() else float(number)
-
-
-def points(micro: int) -> int | float:
-    return plain(Decimal(micro) / ONE_POINT)
 
 
 def _listed(row: Row, scores: Mapping[str, dict[str, Any]], visits: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from gateway.access import READ_SCOPE
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.found_leads import found_lead, found_unmerged_lead, lead_id_as_sent, merged_into
-from gateway.api.leads import plain
+from gateway.api.points import plain
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
 from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.body import read_body

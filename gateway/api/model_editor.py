@@ -12,8 +12,8 @@ from starlette.responses import Response
 
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.found_leads import lead_id_as_sent
-from gateway.api.leads import points
 from gateway.api.models import LARGEST_BODY_BYTES, ModelNameInPath
+from gateway.api.points import points
 from gateway.api.qualification import lead_and_subject, lead_id_of
 from gateway.api.services import services_of, tenant_of
 from gateway.api.text_editing import edited
@@ -144,7 +144,8 @@ async def test_text(request: Request, name: ModelNameInPath) -> Response:
     lead, subject = await lead_and_subject(services, tenant, lead_id_of(content))
     published = await services.ports.published(tenant)
     newest = await services.authoring.newest(tenant, name)
-    now = millis(services.ports.now())
+    as_of = services.ports.now()
+    now = millis(as_of)
 
     def scored(text: str | None, folding: int | None, of: Subject) -> dict[str, Any] | None:
         if text is None:
@@ -173,7 +174,7 @@ async def test_text(request: Request, name: ModelNameInPath) -> Response:
             "model": name,
             "lead_id": lead_id_as_sent(lead["lead_id"]),
             "name": lead["name"],
-            "as_of": services.ports.now(),
+            "as_of": as_of,
             "draft": await asyncio.to_thread(scored, body.text, None, subject),
             "active": await asyncio.to_thread(
                 scored, newest and newest.text, newest and newest.folding, subject

@@ -17,8 +17,8 @@ from starlette.responses import Response
 from gateway.access import READ_SCOPE, Caller
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.found_leads import found_scorable_lead, lead_id_as_sent
-from gateway.api.leads import points
 from gateway.api.models import author_of_caller
+from gateway.api.points import points
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
 from gateway.api.slashed import Endpoint, add_slashed_route
 from gateway.api.text_editing import edited

@@ -18,8 +18,9 @@ from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api import statements
 from gateway.api.lead_flags import bands_and_flags
 from gateway.api.lead_pages import PAGE, After, Limit, Offset, leads_page, page_start
-from gateway.api.leads import BOARD_MODEL, LONGEST_SEARCH, NO_NUL, plain
+from gateway.api.leads import BOARD_MODEL, LONGEST_SEARCH, NO_NUL
 from gateway.api.overrides import override_in_row
+from gateway.api.points import plain
 from gateway.api.services import authorized_caller, services_of
 from gateway.documented import answer_docs, example_bodies
 from gateway.door.addresses import searched_addresses

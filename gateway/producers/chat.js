@@ -100,7 +100,6 @@
   let language = option("language") || memory.language || "";
   let flow;
   let order = [];
-  let asked;
   let since = 0;
 
   const post = (path, content) => send(path, { method: "POST", body: JSON.stringify(content) });
@@ -272,9 +271,9 @@
   const next = (state) => {
     since = Date.now();
     if (state.asks === "question") {
-      asked = chosen_of(state);
-      say("bot", asked.text);
-      put(asked);
+      const question = chosen_of(state);
+      say("bot", question.text);
+      put(question);
     } else {
       say("bot", state.reply);
       if (state.asks === "contact") contact();

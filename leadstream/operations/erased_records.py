@@ -157,9 +157,8 @@ def names_lead(activity: Activity, leads: Container[str]) -> bool:
         case RedirectChanged(to=to):
             return to in leads
         case IdentityAttached():
-            return (
-                activity.home in leads
-            )  # `path` has leads that a cycle of merges went through: the identity is somebody else's
+            # `path` has leads that a cycle of merges went through: the identity is somebody else's.
+            return activity.home in leads
         case _ if type(activity) in NAMES_NO_OTHER_LEAD:
             return False
         case _:
@@ -167,12 +166,9 @@ def names_lead(activity: Activity, leads: Container[str]) -> bool:
 
 
 def events_in(activity: Activity) -> list[bytes]:
-    """The events, as they were recorded, that the activity has in it."""
-    match activity:
-        case IdentityAttached(event=bytes(raw)) | IdentityDelta(event=raw):
-            return [raw]
-        case _:
-            return []
+    """The events, as they were recorded, that the activity has in it: whatever kind has the field."""
+    event = getattr(activity, "event", None)
+    return [event] if isinstance(event, bytes) else []
 
 
 def _dead_letters(connection: Connection, person: Person, names: Sequence[bytes]) -> Iterator[RecordAddress]:

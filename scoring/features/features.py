@@ -207,7 +207,7 @@ def with_keyed_events_counted(features: Features) -> Features:
             _count_keyed(whole, event)
     for name, kept in features.sequences.items():
         for occurrence in occurrences_of(kept):
-            at, _, day, _ = kept.events[occurrence.positions[-1]]
+            at, _, day, _ = kept.events[occurrence[-1]]
             _count_signal(whole.signals, name, at, day)
     return whole
 

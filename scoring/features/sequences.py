@@ -8,7 +8,6 @@ falls out stays counted; an event that comes later and occurred before those no 
 
 from bisect import insort
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -41,17 +40,15 @@ class KeptSequence(Struct, array_like=True, gc=False):
     events: list[StepEvent] = []
 
 
-class Occurrence(NamedTuple):
-    """Positions of a completed sequence in the events, one for each step."""
-
-    positions: tuple[int, ...]
+Occurrence = tuple[int, ...]
+"""Positions of a completed sequence in the events, one for each step."""
 
 
 def occurrences_of(kept: KeptSequence) -> list[Occurrence]:
     """The completed sequences, the first first. Linear in events times steps."""
     completed: list[Occurrence] = []
     last = kept.length - 1
-    begun: list[tuple[int, ...]] = [()] * kept.length
+    begun: list[Occurrence] = [()] * kept.length
     # begun[k]: of what has reached step k, the one that began last, since it has most time left.
     for position, (at, _, _, steps) in enumerate(kept.events):
         for step in range(last, -1, -1):
@@ -62,7 +59,7 @@ def occurrences_of(kept: KeptSequence) -> list[Occurrence]:
                 continue
             chain = (*before, position)
             if step == last:
-                completed.append(Occurrence(chain))
+                completed.append(chain)
                 begun = [()] * kept.length
                 break
             if not begun[step] or chain[0] >= begun[step][0]:
@@ -76,9 +73,9 @@ def add_step_event(kept: KeptSequence, event: StepEvent) -> list[StepEvent]:
     settled = []
     while len(kept.events) > EVENTS_KEPT:
         first = next(iter(occurrences_of(kept)), None)
-        if first is not None and first.positions[0] == 0:
-            settled.append(kept.events[first.positions[-1]])
-            del kept.events[: first.positions[-1] + 1]
+        if first is not None and first[0] == 0:
+            settled.append(kept.events[first[-1]])
+            del kept.events[: first[-1] + 1]
         else:
             del kept.events[0]
     return settled

@@ -169,7 +169,7 @@ def _latest_occurrence_text(steps: list[str], kept: KeptSequence | None) -> str:
     completed = [] if kept is None else occurrences_of(kept)
     if kept is None or not completed:
         return ""
-    events = (kept.events[position] for position in completed[-1].positions)
+    events = (kept.events[position] for position in completed[-1])
     listed = [
         f"{step} at {moment(at):%Y-%m-%d %H:%M:%S} UTC" for step, (at, *_) in zip(steps, events, strict=True)
     ]

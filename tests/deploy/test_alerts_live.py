@@ -244,13 +244,13 @@ class House:
         """Each demo has an action for the failing receiver, and one for the receiver that is gone."""
         url = f"http://127.0.0.1:{self.ports['gateway']}/v1/events"
         lead = {"lead_id": f"d{number}"}
-        asked = {"type": "demo_requested", "event_id": f"d{number}"} | lead
+        request = {"type": "demo_requested", "event_id": f"d{number}"} | lead
         shared = {
             "type": "contact_shared",
             "event_id": f"c{number}",
             "email": f"d{number}@example.com",
         } | lead
-        assert self.http.post(url, json=[asked, shared]).status_code == 200
+        assert self.http.post(url, json=[request, shared]).status_code == 200
 
     def until(self, condition, what: str) -> None:
         deadline = time.monotonic() + SECONDS

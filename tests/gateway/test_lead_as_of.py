@@ -79,7 +79,7 @@ WITHOUT_SCORES = ("profile", "counts", "revenue", "identities", "engagements", "
 
 async def test_every_answer_of_then_is_given_again(database_url):
     """Visits, an identification, orders and refunds, a merge and its undoing, a move, a band set by hand, an objection."""
-    asked = []
+    answers_then = []
     async with gateway(database_url) as http:
         for events in STORY:
             sent = await http.post("/v1/events?wait=10", json=events)
@@ -87,7 +87,7 @@ async def test_every_answer_of_then_is_given_again(database_url):
             for lead in LEADS:
                 answer = await http.get(f"/api/leads/{lead}")
                 if answer.status_code == 200:
-                    asked.append((lead, answer.json()))
+                    answers_then.append((lead, answer.json()))
         now = {lead: await http.get(f"/api/leads/{lead}") for lead in LEADS}
         objecting = {
             lead
@@ -95,15 +95,15 @@ async def test_every_answer_of_then_is_given_again(database_url):
             if answer.status_code == 200 and answer.json()["lead"]["do_not_score"]
         }
         compared = 0
-        for lead, then in asked:
+        for lead, then in answers_then:
             again = await http.get(f"/api/leads/{lead}", params={"as_of": then["as_of"]})
             if again.status_code in {307, 404}:
                 assert lead.startswith("anon:"), "only an empty anonymous lead leaves no trace"
                 continue
             if lead in objecting:
                 # No model says anything anew of who objects; what was known of them then is there.
-                told = again.json()
-                assert {name: told[name] for name in WITHOUT_SCORES} == {
+                past = again.json()
+                assert {name: past[name] for name in WITHOUT_SCORES} == {
                     name: then[name] for name in WITHOUT_SCORES
                 }
             else:

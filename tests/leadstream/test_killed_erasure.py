@@ -49,7 +49,7 @@ def step(server: Server) -> str:
 
 
 @contextmanager
-def held(server: Server, table: LiteralString, mode: LiteralString) -> Iterator[Callable[[], bool]]:
+def locked(server: Server, table: LiteralString, mode: LiteralString) -> Iterator[Callable[[], bool]]:
     """Locks a table, so that the erasure waits there. Yields whether it does."""
     with psycopg.connect(url_of(server)) as connection:
         connection.execute(SQL(f"lock table {table} in {mode} mode"))
@@ -85,7 +85,7 @@ def test_an_erasure_whose_server_is_killed_at_any_moment_ends_with_nothing_left(
     assert {value for values in found_values(url_of(server)).values() for value in values} == set(VALUES)
 
     # While the records are appended that make the folds forget the person.
-    with held(server, "public.records", "exclusive") as waits:
+    with locked(server, "public.records", "exclusive") as waits:
         begun = server.client.post("/api/erasures", json={"lead_id": LEAD})
         assert begun.status_code == 202
         until(waits)
@@ -93,7 +93,7 @@ def test_an_erasure_whose_server_is_killed_at_any_moment_ends_with_nothing_left(
     assert step(server) == "registered"
 
     # While rows and records are deleted, in a transaction.
-    with held(server, "public.enrichment_cache", "exclusive") as waits:
+    with locked(server, "public.enrichment_cache", "exclusive") as waits:
         server.launch()
         until(waits)
         server.kill()
@@ -101,7 +101,7 @@ def test_an_erasure_whose_server_is_killed_at_any_moment_ends_with_nothing_left(
     assert found_values(url_of(server))
 
     # At random moments of starts, which go on; then while the rows leave the files.
-    with held(server, "public.enrichment_cache", "share update exclusive") as waits:
+    with locked(server, "public.enrichment_cache", "share update exclusive") as waits:
         for _ in range(3):
             server.launch()
             time.sleep(chance.uniform(0.5, 3.0))

@@ -179,15 +179,15 @@ def test_the_archive_of_kafkas_events_loses_old_ones_and_empty_months(read_model
     with psycopg.connect(read_models_url, autocommit=True) as connection:
         with connection.transaction(), connection.cursor() as cursor:
             store_events(cursor, list(archived_events(records, ErasedPeople())))
-        letters = [("events", 10), ("events", 60), ("lead-activity", 10)]
-        for topic, position in letters:
+        dead_letters = [("events", 10), ("events", 60), ("lead-activity", 10)]
+        for topic, position in dead_letters:
             connection.execute(
                 "insert into live.dead_letters values (%s, 0, %s, 'unreadable', null, 'k', 'x', %s)",
                 (topic, position, position),
             )
         assert sum(remove_old_archive(connection, BEFORE)) == 50
         left = connection.execute("select topic, position from live.dead_letters order by 1, 2").fetchall()
-        assert left == letters[1:], "the letter of an event that is gone"
+        assert left == dead_letters[1:], "the dead letter of an event that is gone"
         rows = connection.execute("select min(recorded_at), count(*) from public.event_archive").fetchone()
         assert rows == (BEFORE + timedelta(hours=1), 50)
         months = connection.execute(

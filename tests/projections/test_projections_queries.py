@@ -34,6 +34,7 @@ from projections.lead_lists import (
     scored_leads,
     unscored_leads,
 )
+from projections.lead_scores import features_of
 from projections.migrate import migrate
 from projections.queries import LedgerCursor, sql_and_parameters
 from projections.tables import READ_OPTIONS
@@ -388,8 +389,8 @@ def test_a_leads_features_are_found_by_its_id(tell, ask, database_url):
             )
         connection.commit()
         features = connection.execute("select * from live.lead_features order by tenant, lead_id").fetchall()
-    assert ask(queries.feature_parts("default", "a/l/b")) == [
-        {"identity": "default/v/x#0", "encoded": b"\x01one"}
+    assert ask(features_of("default", ["a/l/b"])) == [
+        {"lead_id": "a/l/b", "identity": "default/v/x#0", "encoded": b"\x01one"}
     ]
     assert ("default/l/a", "default", "a", "default/v/y#0", b"\x01two") in features
     assert ("default/l/a/l/b", "default", "a/l/b", "default/v/x#0", b"\x01one") in features

@@ -141,8 +141,8 @@ def test_rules_of_a_site_count_what_happened_there():
     assert (
         points(page(T0, shop), page(T0, blog), happened("page_viewed", T0))["Pages of the shop"] == 2_000_000
     )
-    asked = [happened("demo_requested", T0, context=Context(url=url)) for url in (shop, blog, "http://[bad")]
-    features = features_of(asked, [MODEL])
+    demos = [happened("demo_requested", T0, context=Context(url=url)) for url in (shop, blog, "http://[bad")]
+    features = features_of(demos, [MODEL])
     [urgent] = [signal for signal in MODEL.signals if signal.name == "urgent"]
     assert features.signals[urgent.stored].count == 1
 

@@ -67,13 +67,13 @@ export function useReport<T extends Window>(path: string): Reported<T> {
   const before = useSignal<T | null>(null);
   const problem = useSignal<string | null>(null);
   const tries = useSignal(0);
-  const asked = windowQuery();
+  const windowOfAddress = windowQuery();
   const compares = query.value.get("compare") === "before";
   useEffect(() => {
     const stop = new AbortController();
     problem.value = null;
     const load = async () => {
-      const report = await read<T>(`/api/lead-tracking/${path}?${asked}`, stop.signal);
+      const report = await read<T>(`/api/lead-tracking/${path}?${windowOfAddress}`, stop.signal);
       now.value = report;
       shownWindow.value = report;
       before.value = null;
@@ -84,6 +84,6 @@ export function useReport<T extends Window>(path: string): Reported<T> {
     };
     load().catch((error) => { if (!stop.signal.aborted) problem.value = error instanceof Refused ? error.message : text("off"); });
     return () => stop.abort();
-  }, [path, asked, compares, tries.value]);
+  }, [path, windowOfAddress, compares, tries.value]);
   return { now: now.value, before: before.value, problem: problem.value, again: () => { tries.value += 1; } };
 }

@@ -22,9 +22,9 @@ export function Shop({ page }: { page: string }) {
 
 /** The words of the buttons are those that the model of visits looks for. */
 function Home() {
-  const asked = useSignal(false);
+  const isRequested = useSignal(false);
   const ask = () => {
-    asked.value = true;
+    isRequested.value = true;
     (window as Shown).leadstream?.("demo_requested", { text: "Get a Demo" });
   };
   return <>
@@ -34,7 +34,7 @@ function Home() {
       <button type="button" class="primary" data-ls-click="Get a Demo" onClick={ask}>{text("shopDemo")}</button>
       <Film />
     </p>
-    {asked.value && <p role="status">{text("shopDemoAsked")}</p>}
+    {isRequested.value && <p role="status">{text("shopDemoAsked")}</p>}
     <Newsletter />
   </>;
 }

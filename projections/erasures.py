@@ -21,9 +21,10 @@ from projections.enrichment_queue import digest_of_key
 from projections.outbox import COUNTED_AT_ONCE, count_ended_executions
 from projections.person import Person
 from projections.tables import ANALYTICS_INFO_KEY, LIVE_SCHEMA
-from schemas.control import MOST_ERASURE_HASHES, Derived, PersonErased
+from schemas.control import MOST_ERASURE_HASHES, Derived, PersonErased, Reassigned
 from schemas.decode import Refusal, decode_source
 from schemas.envelope import Event
+from schemas.events import LeadsMerged
 from schemas.record import Record
 from schemas.topics import EVENTS
 from scoring.features.erased_people import ErasedPeople, is_key_erased
@@ -305,6 +306,12 @@ def row_conditions(person: Person) -> list[tuple[Table, Composed, Sequence[Any]]
             ).format(),
             (person.row_keys, person.identity_keys, person.row_keys),
         ),
+        (  # other people's identities that were the person's for a while
+            tables.identity_history,
+            SQL("lead_key = any(%s) and identity_key <> all(%s)").format(),
+            (person.row_keys, person.identity_keys),
+        ),
+        (tables.applied_events, SQL("key = any(%s)").format(), (person.source_keys,)),
         (
             tables.notifications,
             SQL("tenant = %s and lead_id = any(%s)").format(),
@@ -408,13 +415,14 @@ def delete_archived_events(connection: Connection, person: Person) -> dict[str, 
         )
     }
     rows = connection.execute(
-        "select partition, position, value from public.event_archive where key = any(%s)",
-        (person.shared_visitors,),
+        "select partition, position, key, value from public.event_archive where key = any(%s)",
+        ([*person.shared_visitors, *person.merged_keys],),
     ).fetchall()
     theirs = [
         (partition, position)
-        for partition, position, value in rows
-        if is_of_person(bytes(value), person, kept)
+        for partition, position, key, value in rows
+        if (key in person.shared_visitors and is_of_person(bytes(value), person, kept))
+        or (key in person.merged_keys and source_names_lead(bytes(value), person.leads))
     ]
     if theirs:
         with connection.cursor() as cursor:
@@ -441,6 +449,17 @@ def is_of_person(value: bytes, person: Person, event_ids_of_others: Collection[s
     )
 
 
+def source_names_lead(value: bytes, leads: Collection[str]) -> bool:
+    """Whether an event or a control record of another key names one of the leads: a merge, or an identity that it moved."""
+    try:
+        source = decode_source(value)
+    except Refusal:
+        return False
+    if isinstance(source, Reassigned):
+        return not {source.holder, source.to, *source.path}.isdisjoint(leads)
+    return isinstance(source, LeadsMerged) and source.into in leads
+
+
 def mask_audit_log(connection: Connection, person: Person) -> int:
     """The audit log keeps its entries; where one names the person, the name is replaced."""
     names = searched_texts(person)
@@ -463,7 +482,7 @@ def analytics_wait(connection: Connection, person: Person) -> bool:
     """Whether the analytics worker has still to compute these leads again."""
     row = connection.execute(
         SQL("select exists (select from {} where lead_key = any(%s))").format(table_name(tables.stale_leads)),
-        (person.row_keys,),
+        ([*person.row_keys, *person.other_row_keys],),
     ).fetchone()
     return row is not None and bool(row[0])
 

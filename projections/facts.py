@@ -462,11 +462,17 @@ def keys_of_bands(bands: Mapping[str, str | None]) -> str:
     return "".join(_keys_of_band(scale, band) for scale, band in sorted(bands.items()) if band is not None)
 
 
+def number_of_execution(statement: WorkflowTriggered) -> int:
+    if statement.execution_id is not None:
+        return statement.execution_id
+    return execution_number(statement.tenant, statement.lead_id, statement.workflow_id, statement.arm)
+
+
 def _workflow_execution(statement: WorkflowTriggered, lead_key: int, record: Record) -> list[TableChange]:
     return [
         WorkflowExecutionRow(
             statement.tenant,
-            execution_number(statement.tenant, statement.lead_id, statement.workflow_id, statement.arm),
+            number_of_execution(statement),
             lead_key,
             storable_text(statement.lead_id),
             statement.workflow_id,

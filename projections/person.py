@@ -53,8 +53,18 @@ _SHARED_ADDRESSES: LiteralString = """
   union select 'phone', phone from leads where tenant = %(tenant)s and phone = any(%(values)s) and lead_key <> all(%(lead_keys)s)
 """
 _MERGED_INTO: LiteralString = """
-  select distinct i.identity from engagement_history e join identities i using (identity_key)
+  select i.identity from engagement_history e join identities i using (identity_key)
   where e.tenant = %(tenant)s and e.type = 'leads_merged' and e.details ->> 'into' = any(%(leads)s)
+  union select i.identity from identity_history h join identities i using (identity_key)
+  where h.lead_key = any(%(lead_keys)s)
+"""
+_OTHER_LEADS: LiteralString = """
+  with theirs as (
+    select identity_key from identity_history where lead_key = any(%(lead_keys)s)
+    union select identity_key from engagement_history
+      where tenant = %(tenant)s and type = 'leads_merged' and details ->> 'into' = any(%(leads)s)
+    union select unnest(%(identity_keys)s::bigint[])
+  ) select distinct lead_id from identity_history join theirs using (identity_key) where lead_id <> all(%(leads)s)
 """
 _EVERY_NAME: LiteralString = """
   select 'lead', lead_id from leads where tenant = %(tenant)s
@@ -89,7 +99,9 @@ class Person(Struct):
     shared_addresses: list[str] = field(default_factory=list)
     """E-mail addresses and phone numbers that another lead has, too: by these nobody is refused."""
     merged_keys: list[str] = field(default_factory=list)
-    """Keys of other leads, which had been merged into this one and no longer are."""
+    """Keys of other leads and their visitors, which had been merged into this one and no longer are."""
+    other_leads: list[str] = field(default_factory=list)
+    """Leads that had an identity of the person for a while, or the person one of theirs: their causes may name the person."""
 
     @property
     def lead_keys(self) -> list[str]:
@@ -103,6 +115,14 @@ class Person(Struct):
     @property
     def row_keys(self) -> list[int]:
         return [lead_row_key(self.tenant, lead) for lead in self.leads]
+
+    @property
+    def other_lead_keys(self) -> list[str]:
+        return [lead_key(self.tenant, lead) for lead in self.other_leads]
+
+    @property
+    def other_row_keys(self) -> list[int]:
+        return [lead_row_key(self.tenant, lead) for lead in self.other_leads]
 
     @property
     def identity_keys(self) -> list[int]:
@@ -150,10 +170,17 @@ def find_person(connection: Connection, tenant: str, lead_ids: Iterable[str]) ->
     lead_set |= {anonymous_lead_id(key.split("/", 2)[2]) for key in visitors}
     person = Person(tenant, sorted(lead_set), sorted(identities), visitors, shared, [], [])
     _add_addresses(connection, person)
-    merged = connection.execute(_MERGED_INTO, {"tenant": tenant, "leads": person.leads})
+    parameters = {
+        "tenant": tenant,
+        "leads": person.leads,
+        "lead_keys": person.row_keys,
+        "identity_keys": person.identity_keys,
+    }
+    merged = connection.execute(_MERGED_INTO, parameters)
     person.merged_keys = sorted(
         {key_of_identity(each)[0] for (each,) in merged if each not in identities} - set(person.source_keys)
     )
+    person.other_leads = sorted(lead for (lead,) in connection.execute(_OTHER_LEADS, parameters))
     return person
 
 

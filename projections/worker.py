@@ -26,7 +26,8 @@ from projections import metrics, positions, upserts
 from projections.archive import archived_events, store_events
 from projections.connection import Connection
 from projections.enrichment_queue import note_addresses
-from projections.erasures import is_record_erased, read_erased_people
+from projections.erased_causes import record_without
+from projections.erasures import read_erased_people
 from projections.facts import changes_of_record, dead_letter_of_foreign_record
 from projections.outbox import add_deliveries
 from projections.rows import (
@@ -137,7 +138,7 @@ def project_chunks(
         archived_records, archived_to = positions.new_records_of_chunks(events, archive)
         new, reached = positions.new_records_of_chunks(others, contained)
         if people:  # Kafka keeps their records until its retention ends
-            new = [record for record in new if not is_record_erased(people, record)]
+            new = [left for record in new if (left := record_without(people, record)) is not None]
         if archived_to:
             store_events(cursor, list(archived_events(archived_records, people)))
             positions.advance_positions(cursor, PUBLIC_SCHEMA, archived_to)

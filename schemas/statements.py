@@ -6,11 +6,14 @@ Points are JSON numbers with at most six decimals: millionths of a point are exa
 """
 
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from msgspec import Struct
 
 from schemas.envelope import Moment
+
+MASKED_CAUSE: Final = "***"
+"""Behind the kind of a cause, where it named a person who was erased: `attached:***`."""
 
 
 class Line(Struct, array_like=True, frozen=True):
@@ -158,6 +161,8 @@ class WorkflowTriggered(Statement, tag="workflow_triggered", frozen=True, kw_onl
     """How many actions of workflows, one after the other, led here. The events of this action have one more."""
     priority: int = 0
     """Of the workflow: of what waits for one channel, the highest is carried out first."""
+    execution_id: int | None = None
+    """Its number, where an erasure has masked `arm`, from which it is computed otherwise."""
 
 
 class EventApplied(Statement, tag="event_applied", frozen=True, kw_only=True):

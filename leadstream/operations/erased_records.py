@@ -10,7 +10,8 @@ from typing import Final, LiteralString
 from psycopg.sql import SQL
 
 from projections.connection import Connection
-from projections.erasures import KEY_MAY_BE_OF_TENANT, is_of_person
+from projections.erased_causes import ErasedNames, activity_without, statement_without
+from projections.erasures import KEY_MAY_BE_OF_TENANT, is_of_person, source_names_lead
 from projections.person import Person
 from projections.tables import hashed_key
 from schemas.activity import (
@@ -29,8 +30,7 @@ from schemas.activity import (
     WorkflowMomentCame,
     WorkflowsChanged,
 )
-from schemas.decode import Refusal, decode_activity, decode_dead_letter, decode_source
-from schemas.events import LeadsMerged
+from schemas.decode import decode_activity, decode_dead_letter, encode_activity
 from schemas.topics import DEAD_LETTERS, EVENTS, LEAD_ACTIVITY, LEAD_CHANGES, SCORE_CHANGED, SESSION_SCORES
 
 RecordAddress = tuple[str, int, int]
@@ -86,6 +86,26 @@ def records_of_person(connection: Connection, person: Person, names: Sequence[by
     return addresses
 
 
+def changed_records(
+    connection: Connection, lead_keys: Sequence[str], names: ErasedNames
+) -> dict[RecordAddress, bytes | None]:
+    """The records of other leads that name the person: without the names, or None if they are only about the person."""
+    changed: dict[RecordAddress, bytes | None] = {}
+    for topic in STATEMENT_TOPICS if lead_keys else ():
+        for partition, position, value in connection.execute(_VALUES_OF_KEYS, (topic, lead_keys)):
+            left = statement_without(names, bytes(value))
+            if left != bytes(value):
+                changed[topic, partition, position] = left
+    for partition, position, value in connection.execute(_VALUES_OF_KEYS, (LEAD_ACTIVITY, lead_keys)):
+        activity = decode_activity(bytes(value))
+        without = activity_without(names, activity)
+        if without is not activity:
+            changed[LEAD_ACTIVITY, partition, position] = (
+                None if without is None else encode_activity(without)
+            )
+    return changed
+
+
 def _of_keys(connection: Connection, topics: Sequence[str], keys: Sequence[str]) -> Iterator[RecordAddress]:
     for topic in topics:
         for row in connection.execute(_OF_KEYS, (topic, keys)):
@@ -133,15 +153,11 @@ def _activity_at_other_leads(connection: Connection, person: Person) -> Iterator
 
 
 def _events_of_merged_leads(connection: Connection, person: Person) -> Iterator[RecordAddress]:
-    """The merges of other leads into this one, which were undone: they name it."""
+    """The merges of other leads into this one, which were undone, and what moved their identities: they name it."""
     leads = set(person.leads)
 
     def names_them(value: bytes) -> bool:
-        try:
-            source = decode_source(value)
-        except Refusal:
-            return False
-        return isinstance(source, LeadsMerged) and source.into in leads
+        return source_names_lead(value, leads)
 
     def activity_names_them(value: bytes) -> bool:
         activity = decode_activity(value)

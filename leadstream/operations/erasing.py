@@ -22,11 +22,17 @@ import psycopg
 import structlog
 
 from leadstream.console import Failure
-from leadstream.operations.erased_records import RecordAddress, records_of_person
+from leadstream.operations.erased_records import RecordAddress, changed_records, records_of_person
 from leadstream.operations.erasure_ledger import add_to_ledger, read_ledger
 from leadstream.operations.store_access import StoreAccess
 from projections import erasures
 from projections.connection import Connection, connect_watched
+from projections.erased_causes import (
+    ErasedNames,
+    change_lead_records,
+    mask_rows,
+    names_of_person,
+)
 from projections.erasures import DONE, EMPTIED, RECORDED, REGISTERED, Erasure
 from projections.person import Person, find_person, leads_with_hashes
 from projections.rebuild import RebuildRunsError, only_rebuild
@@ -230,6 +236,7 @@ def _united(before: Person, after: Person) -> Person:
         both("phones"),
         both("shared_addresses"),
         both("merged_keys"),
+        sorted({*before.other_leads, *after.other_leads} - {*before.leads, *after.leads}),
     )
 
 
@@ -255,9 +262,14 @@ def _empty(database_url: str, erasure: Erasure) -> None:
     ):
         person = erasure.person
         if person is not None:
-            empty_log = erasures.delete_archived_events if _is_on_kafka(connection) else _stub_records
-            removed = empty_log(connection, person)
+            names = names_of_person(connection, person)
+            if _is_on_kafka(connection):
+                removed = erasures.delete_archived_events(connection, person)
+            else:
+                removed = _stub_records(connection, person, names)
             removed |= erasures.delete_rows(connection, person)
+            mask_rows(connection, person, names)
+            change_lead_records(connection, person, names)
             if masked := erasures.mask_audit_log(connection, person):
                 removed["audit_log"] = masked
             erasure.removed = {
@@ -288,9 +300,13 @@ def _without_rebuild(connection: Connection) -> Iterator[None]:
         yield
 
 
-def _stub_records(connection: Connection, person: Person) -> dict[str, int]:
+def _stub_records(connection: Connection, person: Person, names: ErasedNames) -> dict[str, int]:
     addresses = _records(connection, person)
+    changed = changed_records(connection, person.other_lead_keys, names)
+    addresses |= {address for address, value in changed.items() if value is None}
+    values = {address: value for address, value in changed.items() if value and address not in addresses}
     log.write_stubs(connection, addresses)
+    log.write_values(connection, values)
     connection.execute(
         "delete from public.compacted where topic = %s and key = any(%s)", (LEAD_SCORES, person.lead_keys)
     )

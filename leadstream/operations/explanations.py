@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
 from decimal import Decimal
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from schemas.blank import is_blank_text
+from schemas.statements import MASKED_CAUSE
 from scoring.features.identity import key_of_identity
 from scoring.features.profile_fields import PROFILING_CONSENT_FIELD
 from scoring.models.flags import RaisedFlag, raised_flags, split_flags
@@ -257,10 +258,20 @@ def _summed_lines(lines: Iterable[Sequence[Any]]) -> list[Sequence[Any]]:
     return [[*name, points] for name, points in sums.items() if points]
 
 
+_ERASED_CAUSES: Final = {
+    "event": "An event of a person who was erased later",
+    "redirect": "A merge with a person who was erased later",
+    "attached": "Events of a person who was erased later were added to this lead",
+    "detached": "Events of a person who was erased later were removed from this lead",
+}
+
+
 def cause_in_words(caused_by: str, event: Row | None, entry: Row, clock: ExplanationClock) -> str:
     """A cause in words."""
     kind, _, what = caused_by.partition(":")
     match kind:
+        case _ if what == MASKED_CAUSE:
+            return _ERASED_CAUSES.get(kind, caused_by)
         case "event" | "redirect" if event is not None:
             return _event_in_words(event, entry["at"], clock)
         case "event":

@@ -241,6 +241,18 @@ def write_stubs(connection: Connection, addresses: Collection[tuple[str, int, in
     ).rowcount
 
 
+def write_values(connection: Connection, values: Mapping[tuple[str, int, int], bytes]) -> None:
+    """Replaces the values of the records at these (topic, partition, position): by the same without an erased person. The folds
+    must be behind them.
+    """
+    if values:
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "update records set value = %s where topic = %s and partition = %s and position = %s",
+                [(value, *address) for address, value in values.items()],
+            )
+
+
 def write_compacted(connection: Connection, records: Sequence[Record]) -> None:
     """Keeps each key's newest record; a tombstone removes the key."""
     newest = {(record.topic, record.key): record for record in records}

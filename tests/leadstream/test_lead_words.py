@@ -231,6 +231,8 @@ def event(kind="message_received", source="telegram", at=NOW, **told):
         ("detached:default/l/L#0:3", None, "The events of lead L were removed from this lead"),
         ("redirect:m1", event("leads_merged", "crm"), "Leads merged (crm)"),
         ("redirect:m1", None, "A merge was made or undone (m1)"),
+        ("event:***", None, "An event of a person who was erased later"),
+        ("attached:***", None, "Events of a person who was erased later were added to this lead"),
         ("something:new", None, "something:new"),
     ],
 )

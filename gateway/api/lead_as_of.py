@@ -89,6 +89,8 @@ class LeadAsOf(NamedTuple):
     """Those that it entered up to then, in order."""
     override: dict[str, Any] | None
     history: History
+    objects_today: bool = False
+    """Whether the lead objects to profiling today: no model scores it anew for any moment."""
 
     @property
     def has_nobody(self) -> bool:
@@ -136,7 +138,8 @@ async def past_lead_as_of(
         if history == "not_kept":
             visits = await ask(queries.sessions_of(tenant, lead_id, model=SESSION_MODEL, limit=SESSIONS_READ))
         visits = [each for each in visits if each["opened_at"] <= at]
-        return LeadAsOf(at, row, None, rules, versions, past, visits, entered, override, history)
+        objects = queries.refuses_profiling(lead)
+        return LeadAsOf(at, row, None, rules, versions, past, visits, entered, override, history, objects)
     identities = sorted(then.identities, key=lambda each: each[0])
     identities.sort(key=lambda each: each[2], reverse=True)
     kept = {"qualification_override": override, "speed_to_lead": lead["speed_to_lead"]}
@@ -154,6 +157,7 @@ async def past_lead_as_of(
         entered,
         override,
         history,
+        queries.refuses_profiling(lead),
     )
 
 

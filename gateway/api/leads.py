@@ -21,19 +21,15 @@ from gateway.api import statements
 from gateway.api.causes import EventsById, by_id, cause_of
 from gateway.api.contact_times import contact_times_in_row
 from gateway.api.execution_shapes import short_execution_json
+from gateway.api.explained_lead import LeadRequest, explain_lead
 from gateway.api.found_leads import found_lead
-from gateway.api.lead_as_of import (
-    Knowledge,
-    computed_scores,
-    execution_then,
-    lead_from_now_on,
-    past_lead_as_of,
-)
+from gateway.api.lead_as_of import Knowledge, execution_then
 from gateway.api.lead_flags import bands_and_flags
 from gateway.api.lead_pages import PAGE, After, Limit, Offset, leads_page, next_offset, page_start
-from gateway.api.next_stages import next_stage_json, next_stage_of_row
+from gateway.api.next_stages import next_stage_of_row
 from gateway.api.overrides import override_in_row
 from gateway.api.points import plain
+from gateway.api.score_shapes import current_score_json
 from gateway.api.services import services_of, tenant_of
 from gateway.documented import answer_docs, example_bodies
 from gateway.door.addresses import searched_addresses
@@ -51,7 +47,6 @@ from schemas.moment import millis, moment
 from schemas.topics import visitor_key
 from scoring.features.identity import is_anonymous, key_of_identity
 from scoring.features.signals import decimals_of
-from scoring.models.model import ONE_POINT, Model, rounded_points
 
 BOARD_MODEL = "temperature"
 LONGEST_SEARCH = 320
@@ -208,30 +203,24 @@ async def lead(
     now = ports.now()
     at = now if as_of is None else moment_of(as_of, "as_of")
     active = await ports.published(tenant)
-    past = as_of is not None and at <= now
-    until = at if past else None
+    moment_of_lead = LeadRequest(now, None if as_of is None else at, knowledge)
     async with store.snapshot() as ask:
         rows = await ask(queries.lead(tenant, lead_id))
         if not rows and (known_as := await _lead_of_visitor(ask, tenant, lead_id)) is not None:
             query = f"?{request.url.query}" if request.url.query else ""
             return RedirectResponse(f"/api/leads/{quote(known_as, safe='')}{query}")
         row = found_lead(rows)
-        executions = await ask(executions_of_lead(tenant, lead_id, limit=EXECUTIONS, until=until))
+        executions = await ask(
+            executions_of_lead(tenant, lead_id, limit=EXECUTIONS, until=moment_of_lead.until)
+        )
         tag = None if as_of is not None else _tag(row, executions, now)
         if tag is not None and request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers={"ETag": tag})
-        score_rows, lines, entries = await ask.all(
-            queries.scores(tenant, lead_id)
-            if until is None
-            else queries.last_changes(tenant, lead_id, until),
-            queries.breakdowns(tenant, lead_id, until),
-            queries.ledger(tenant, lead_id, limit=LEDGER_PAGE + 1, until=until),
+        entries = await ask(
+            queries.ledger(tenant, lead_id, limit=LEDGER_PAGE + 1, until=moment_of_lead.until)
         )
-        shown = await (
-            past_lead_as_of(ask, ports.past_leads, active, row, at, knowledge)
-            if past
-            else lead_from_now_on(ask, active, row, score_rows, now, at)
-        )
+        explained = await explain_lead(ask, ports.past_leads, active, row, moment_of_lead)
+        shown = explained.shown
         engagements = await ask(
             select_past_engagements(
                 [hashed_key(each["identity"]) for each in shown.identities],
@@ -239,24 +228,19 @@ async def lead(
                 known_today=knowledge == "now",
                 limit=ENGAGEMENTS,
             )
-            if past
+            if moment_of_lead.is_past
             else queries.engagements(tenant, lead_id, limit=ENGAGEMENTS)
         )
         ledger = await _ledger(ask, tenant, lead_id, entries, limit=LEDGER_PAGE)
-    scores = computed_scores(shown)
-    if not shown.is_computed and not queries.refuses_profiling(shown.row):
-        shape = _past_score if past else _score
-        scores = {each["model"]: shape(each, active.models.get(each["model"])) for each in score_rows}
-        _add_lines(scores, lines)
     content = {
         "as_of": at,
         "known": knowledge,
         "history": shown.history,
         "lead": {
-            **_lead(shown.row, scores),
+            **_lead(shown.row, explained.scores),
             "qualification_override": shown.override,
-            "speed_to_lead": contact_times_in_row(shown.row, at),
-            "next_stage": next_stage_json(shown.active, shown.row, shown.subject, shown.override, at),
+            "speed_to_lead": explained.speed_to_lead,
+            "next_stage": explained.next_stage,
         },
         "profile": shown.row["fields"],
         "counts": shown.row["counts"],
@@ -268,9 +252,10 @@ async def lead(
         "engagements": [_engagement(each) for each in engagements],
         "stages": [_stage(each) for each in shown.stages],
         "workflows": [
-            short_execution_json(execution_then(each, at) if past else each) for each in executions
+            short_execution_json(execution_then(each, at) if moment_of_lead.is_past else each)
+            for each in executions
         ],
-        "scores": scores,
+        "scores": explained.scores,
     }
     return JsonAnswer(content, headers={"ETag": tag} if tag else None)
 
@@ -434,39 +419,8 @@ LEAD_FIELDS = (
 )
 
 
-def _add_lines(scores: dict[str, dict[str, Any]], lines: Sequence[Row]) -> None:
-    for score in scores.values():
-        score["lines"] = []
-    for line in lines:
-        if line["model"] in scores:
-            names = {name: line[name] for name in ("group", "rule", "kind")}
-            scores[line["model"]]["lines"].append({**names, "points": plain(line["points"])})
-
-
 def _shaped(scores: Mapping[str, Row], active: ActiveRules) -> dict[str, dict[str, Any]]:
-    return {model: _score(row, active.models.get(model)) for model, row in scores.items()}
-
-
-def _score(row: Row, model: Model | None) -> dict[str, Any]:
-    return {
-        "total": plain(row["total"]),
-        "rounded": row["rounded"],
-        "version": row["version"],
-        **bands_and_flags(row["bands"], model),
-        "as_of": row["as_of"],
-        "next_due": row["next_due"],
-    }
-
-
-def _past_score(change: Row, model: Model | None) -> dict[str, Any]:
-    """The score of a model at that moment; one without a score yet is not there."""
-    return {
-        "total": plain(change["total"]),
-        "rounded": rounded_points(int(change["total"] * ONE_POINT)),
-        "version": change["version"],
-        **bands_and_flags(change["bands"], model),
-        "as_of": change["at"],
-    }
+    return {model: current_score_json(row, active.models.get(model)) for model, row in scores.items()}
 
 
 def _entry(row: Row, events: EventsById) -> dict[str, Any]:

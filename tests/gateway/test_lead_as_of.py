@@ -2,6 +2,7 @@
 then.
 """
 
+import asyncio
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -9,8 +10,11 @@ import httpx
 import pytest
 
 from gateway.app import create_app
+from leadstream.operations.explain import ExplainRequest, explanation_of_lead
+from leadstream.operations.explanations import breakdown_lines, explained_score
 from leadstream.settings import Settings
 from leadstream.wiring import open_system, ports_of
+from scoring.models.model import built_in_models, compile_model
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
 
@@ -116,6 +120,36 @@ async def test_every_answer_of_then_is_given_again(database_url):
         assert known["counts"]["page_viewed"] == 4, "recorded today, and of yesterday"
         assert (known["revenue"], known["profile"]) == ({}, {})
         assert [each["type"] for each in known["engagements"]] == ["page_viewed"] * 4
+        moments = [(lead, then["as_of"], "then") for lead, then in answers_then[::3] if lead in LEADS[1:]]
+        moments += [("ada", ago(hours=22), "now"), ("byron", in_time_to_come(3), "then")]
+        moments += [("byron", in_time_to_come(400), "then"), ("ada", in_time_to_come(1), "then")]
+        for lead, moment, knowledge in moments:
+            await assert_explained_alike(http, database_url, lead, moment, knowledge)
+
+
+def in_time_to_come(days):
+    return (STARTED + timedelta(days=days)).isoformat()
+
+
+BUILT_IN = {name: compile_model(text) for name, text in built_in_models().items()}
+
+
+async def assert_explained_alike(http, database_url, lead, moment, knowledge):
+    """The command line has the same state as the API: each line of each score, the stage and what the next one lacks."""
+    answer = (await http.get(f"/api/leads/{lead}", params={"as_of": moment, "known": knowledge})).json()
+    request = ExplainRequest("default", lead, None, moment, 0, knowledge)
+    told = await asyncio.to_thread(explanation_of_lead, database_url, request, datetime.now(UTC))
+    for name, score in answer["scores"].items():
+        lines = list(breakdown_lines(explained_score(name, score, BUILT_IN[name])))
+        start = told.index(lines[0])
+        assert told[start : start + len(lines)] == lines
+    assert sum(not line.startswith(" ") for line in told if line) == 1 + len(answer["scores"])
+    assert any(line.startswith(f"  Stage: {answer['lead']['stage']}") for line in told)
+    following = answer["lead"]["next_stage"]
+    assert (following is None) == (not any(line.startswith("  Next stage:") for line in told))
+    if following is not None:
+        missing = "; ".join(each["text"] for each in following["missing"])
+        assert f"  Next stage: {following['stage']}, which needs {missing}" in told
 
 
 def without_due(answer):

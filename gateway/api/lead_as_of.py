@@ -6,7 +6,7 @@ the models of now, as if nothing happened.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, Literal, NamedTuple
@@ -192,14 +192,20 @@ async def _fold(
         except LookupError:
             return None, "not_kept"
         return then, "complete" if then is not None else "not_yet_recorded" if raw else "not_kept"
-    then = await asyncio.to_thread(ports.recorded, tenant, lead_id, raw, stage)
+    then, history = await asyncio.to_thread(recorded_lead, ports, lead, names, raw, stage)
+    # Without any record of today either, the store does not know since when it knew the lead.
+    return then, "not_kept" if history == "not_yet_recorded" and not today else history
+
+
+def recorded_lead(
+    ports: PastLeads, lead: Row, names: Collection[str], records: Sequence[bytes], stage: str
+) -> tuple[LeadThen | None, History]:
+    """Of its records up to a moment. `names`: the identities that it has since then, of which there must be records."""
+    then = ports.recorded(lead["tenant"], lead["lead_id"], records, stage)
     folded = set() if then is None else {name for name, _, _ in then.identities}
-    if names - folded:
+    if not folded.issuperset(names):
         return None, "not_kept"
-    if then is None:
-        # Without any record of today either, the store does not know since when it knew the lead.
-        return None, "not_yet_recorded" if today else "not_kept"
-    return then, "complete"
+    return then, "not_yet_recorded" if then is None else "complete"
 
 
 async def _stages_known(

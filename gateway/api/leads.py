@@ -25,9 +25,19 @@ from gateway.api.explained_lead import LeadRequest, explain_lead
 from gateway.api.found_leads import found_lead
 from gateway.api.lead_as_of import Knowledge, execution_then
 from gateway.api.lead_flags import bands_and_flags
-from gateway.api.lead_pages import PAGE, After, Limit, Offset, leads_page, next_offset, page_start
+from gateway.api.lead_pages import (
+    PAGE,
+    After,
+    Limit,
+    Offset,
+    leads_page,
+    next_offset,
+    page_of,
+    page_start,
+)
 from gateway.api.next_stages import next_stage_of_row
 from gateway.api.overrides import override_in_row
+from gateway.api.past_list import ListedLead, leads_then
 from gateway.api.points import plain
 from gateway.api.score_shapes import current_score_json
 from gateway.api.services import services_of, tenant_of
@@ -40,6 +50,7 @@ from gateway.wait import LookUpOutcomes
 from projections import queries
 from projections.lead_lists import LeadFilters
 from projections.past_leads import select_past_engagements
+from projections.past_lists import past_page
 from projections.tables import hashed_key
 from projections.workflow_queries import executions_of_lead
 from schemas.envelope import ANONYMOUS_PREFIX, Moment
@@ -58,6 +69,13 @@ ENGAGEMENTS = 30
 EXECUTIONS = 10
 NO_NUL = r"^[^\x00]*$"
 
+AsOf = Annotated[
+    str | None,
+    Query(
+        description="A moment (RFC 3339). Lists have the past; one lead, the future, too.",
+        json_schema_extra={"format": "date-time"},
+    ),
+]
 ModelName = Annotated[str, Query(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 
 
@@ -68,7 +86,8 @@ router = APIRouter(tags=["leads"])
 @router.get(
     "/api/leads",
     summary="The board: leads, the highest score first",
-    description="A page has the highest rounded scores first, then the newest leads; leads that the model has not scored come "
+    description="With `as_of`, the leads as they were recorded by then: scores, stages and profiles of that moment. "
+    "A page has the highest rounded scores first, then the newest leads; leads that the model has not scored come "
     "last. `next` is the cursor of the next page: send it as `after`, with the same `sort` and filters. Any page is quick, and "
     "while scores change, a lead that keeps its score comes exactly once. `offset` counts leads instead, up to 100,000.",
     responses=answer_docs(EXAMPLES["board"], "The page of leads, highest score first."),
@@ -96,13 +115,17 @@ async def board(
         int | None,
         Query(ge=1, le=36_500, description="Only leads without an interaction for so many days."),
     ] = None,
+    as_of: AsOf = None,
     limit: Limit = PAGE,
     after: After = None,
     offset: Offset = 0,
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     now = services.ports.now()
+    at = None if as_of is None else moment_of(as_of, "as_of")
     active = await services.ports.published(tenant)
+    if at is not None:
+        _refuse_what_lists_lack(at, now, assigned_to=assigned_to, silent_days=silent_days)
     if sort not in {BOARD_MODEL, *active.models}:
         raise RequestProblem(
             422, f"no such model; active are {', '.join(sorted(active.models))}", field="sort"
@@ -121,32 +144,71 @@ async def board(
             silent_since=None if silent_days is None else now - timedelta(days=silent_days),
             addresses=searched_addresses(q, services.ports.phone_region) if q else (),
         )
-        page = await leads_page(ask, tenant, sort, filters, start, limit)
-        keys = [row["lead_key"] for row in page.rows]
-        scores, visits = await _scores(ask, keys), await _visits(ask, keys)
-        subjects = await subjects_of(ask, tenant, page.rows)
+        if at is None:
+            page = await leads_page(ask, tenant, sort, filters, start, limit)
+            listed = await _leads_now(ask, active, tenant, page.rows, now)
+        else:
+            rows = await ask(past_page(tenant, sort, filters, at, limit=limit + 1, start=start))
+            page = page_of(rows, limit)
+            then = await leads_then(ask, services.ports.past_leads, active, tenant, page.rows, at)
+            listed = list(map(_listed_then, then))
     return JsonAnswer(
         {
-            "leads": [
-                {
-                    **_listed(
-                        row, _shaped(scores.get(row["lead_key"], {}), active), visits.get(row["lead_key"], 0)
-                    ),
-                    "qualification_override": override_in_row(row, now),
-                    "speed_to_lead": contact_times_in_row(row, now),
-                    "next_stage": next_stage_of_row(active, row, subjects.get(row["lead_id"]), now),
-                }
-                for row in page.rows
-            ],
+            "leads": listed,
             "next": page.following,
             "includes_anonymous": anonymous,
             "models": sorted(active.models, key=lambda name: (name != BOARD_MODEL, name)),
             "next_offset": None
             if page.following is None or after is not None
             else next_offset(offset, limit),
-            "as_of": now,
+            "as_of": now if at is None else at,
         }
     )
+
+
+async def _leads_now(
+    ask: StoreSnapshot, active: ActiveRules, tenant: str, rows: Sequence[Row], now: datetime
+) -> list[dict[str, Any]]:
+    keys = [row["lead_key"] for row in rows]
+    scores, visits = await _scores(ask, keys), await _visits(ask, keys)
+    subjects = await subjects_of(ask, tenant, rows)
+    return [
+        {
+            **_listed(row, _shaped(scores.get(row["lead_key"], {}), active), visits.get(row["lead_key"], 0)),
+            "qualification_override": override_in_row(row, now),
+            "speed_to_lead": contact_times_in_row(row, now),
+            "next_stage": next_stage_of_row(active, row, subjects.get(row["lead_id"]), now),
+            "history": "complete",
+        }
+        for row in rows
+    ]
+
+
+def _listed_then(lead: ListedLead) -> dict[str, Any]:
+    return {
+        **_listed(lead.row, lead.scores, lead.visits),
+        "qualification_override": lead.override,
+        "speed_to_lead": lead.speed_to_lead,
+        "next_stage": lead.next_stage,
+        "history": lead.history,
+    }
+
+
+def _refuse_what_lists_lack(
+    at: datetime, now: datetime, *, assigned_to: Sequence[str] | None, silent_days: int | None
+) -> None:
+    """Raises RequestProblem: histories say neither the future of every lead nor to whom it was assigned."""
+    if at > now:
+        raise RequestProblem(
+            422,
+            "a list is of now or of the past; the future is computed of one lead: /api/leads/ID?as_of=",
+            field="as_of",
+        )
+    for name, value in (("assigned_to", assigned_to), ("silent_days", silent_days)):
+        if value is not None:
+            raise RequestProblem(
+                422, f"lists of the past cannot be filtered by {name}: leave it out", field=name
+            )
 
 
 @router.get(
@@ -186,10 +248,7 @@ async def ledger(
 async def lead(
     request: Request,
     lead_id: str,
-    as_of: Annotated[
-        str | None,
-        Query(description="A moment, past or future (RFC 3339).", json_schema_extra={"format": "date-time"}),
-    ] = None,
+    as_of: AsOf = None,
     knowledge: Annotated[
         Knowledge,
         Query(

@@ -15,13 +15,15 @@ from gateway.api.contact_times import contact_times_in_row
 from gateway.api.lead_as_of import History, recorded_lead
 from gateway.api.next_stages import next_stage_json
 from gateway.api.overrides import override_in_history
-from gateway.api.published_rules import rules_of_publications
+from gateway.api.past_contact_times import contact_clock_then
+from gateway.api.published_rules import rules_then
 from gateway.api.score_shapes import past_score_json
 from gateway.ports import LeadThen, PastLeads
 from gateway.store import Row, StoreSnapshot, TableMissing
 from projections import past_lists
-from projections.past_leads import select_publications_until
+from projections.past_leads import select_publications_until, select_settings_until
 from projections.queries import refuses_profiling
+from scoring.features.qualification_override import QUALIFICATION_MODEL
 from scoring.features.view import Subject
 
 
@@ -49,22 +51,26 @@ async def leads_then(
     if not rows:
         return []
     keys = [row["lead_key"] for row in rows]
-    changes, stages, overrides, identities, published = await ask.all(
+    changes, stages, overrides, identities, published, settings = await ask.all(
         past_lists.last_changes_of(keys, at),
         past_lists.stages_of(keys, at),
         past_lists.overrides_of(keys, at),
         past_lists.identities_attached(keys, at),
         select_publications_until(tenant, at),
+        select_settings_until(tenant, at),
     )
     try:
         records = () if ports is None else await ask(past_lists.records_of(keys, at))
     except TableMissing:
         ports, records = None, ()
-    rules, versions = rules_of_publications(active, published)
+    rules, versions = rules_then(active, published, settings)
     since = {name: version for name, (version, _) in versions.items()}
     of_lead = _ByLead(*map(_by_lead, (changes, stages, overrides, identities, records)))
+    waited = [
+        row | {"speed_to_lead": await _contact_clock(ask, rules, row, of_lead, at)} for row in map(dict, rows)
+    ]
     return await asyncio.to_thread(
-        lambda: [_listed_lead(ports, rules, since, row, of_lead, at) for row in rows]
+        lambda: [_listed_lead(ports, rules, since, row, of_lead, at) for row in waited]
     )
 
 
@@ -81,6 +87,22 @@ def _by_lead(rows: Iterable[Row]) -> dict[int, list[Row]]:
     for key, several in groupby(rows, key=lambda row: row["lead_key"]):
         by_lead.setdefault(key, []).extend(several)
     return by_lead
+
+
+async def _contact_clock(
+    ask: StoreSnapshot, rules: ActiveRules, row: Row, of_lead: _ByLead, at: datetime
+) -> Mapping[str, Any] | None:
+    key = row["lead_key"]
+    return await contact_clock_then(
+        ask,
+        row,
+        of_lead.stages.get(key, ()),
+        of_lead.overrides.get(key, ()),
+        [each["identity"] for each in of_lead.identities.get(key, ())],
+        rules.models.get(QUALIFICATION_MODEL),
+        rules.zone,
+        at,
+    )
 
 
 def _listed_lead(

@@ -69,6 +69,8 @@ STORY = [
         }
     ],
     [{"type": "stage_changed", "lead_id": "ada", "stage": "lost", "source": "crm", "by": "kim"}],
+    [{"type": "stage_changed", "lead_id": "ada", "stage": "qualified", "source": "crm", "by": "kim"}],
+    [{"type": "call_made", "lead_id": "ada", "source": "crm"}],
     [{"type": "leads_merged", "lead_id": "byron", "into": "ada", "source": "crm"}],
     [{"type": "purchase_refunded", "lead_id": "ada", "order_id": "o1", "value": 20, "currency": "EUR"}],
     [{"type": "email_opened", "lead_id": "byron", "occurred_at": ago(hours=20)}],
@@ -99,6 +101,8 @@ async def test_every_answer_of_then_is_given_again(database_url):
             for lead, answer in now.items()
             if answer.status_code == 200 and answer.json()["lead"]["do_not_score"]
         }
+        clocks = [then["lead"]["speed_to_lead"] for lead, then in answers_then if lead == "ada"]
+        assert len({clock["qualified_at"] for clock in clocks if clock}) == 2, "one of them is history"
         compared = 0
         for lead, then in answers_then:
             again = await http.get(f"/api/leads/{lead}", params={"as_of": then["as_of"]})
@@ -111,6 +115,7 @@ async def test_every_answer_of_then_is_given_again(database_url):
                 assert {name: past[name] for name in WITHOUT_SCORES} == {
                     name: then[name] for name in WITHOUT_SCORES
                 }
+                assert past["lead"]["speed_to_lead"] == then["lead"]["speed_to_lead"]
             else:
                 assert without_due(again.json()) == without_due(then)
             compared += 1

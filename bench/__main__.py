@@ -9,6 +9,7 @@ pipeline    the real folds: from `events` to scores and to rows, on Kafka and in
 latency     from an event's acknowledgement to its score in the database, on Kafka and in embedded mode
 restart     from the start of a killed worker until it is ready again
 analytics   reports over a million engagements of 100,000 leads, each beside its aim
+as-of       lists and one busy lead as of a moment that is over, beside those of now
 pages       what the pages weigh, how soon they show rows, and what 50 open ones cost
 
 Absolute times mean little on a shared machine; what counts is a ratio to something known, taken in
@@ -37,6 +38,7 @@ BENCHMARKS = {
     "latency": "bench.latency",
     "restart": "bench.restart",
     "analytics": "bench.analytics",
+    "as-of": "bench.as_of",
     "pages": "bench.pages",
 }
 

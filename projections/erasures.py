@@ -70,6 +70,7 @@ NAMELESS_TABLES: Final = frozenset(
         "removed_records",
         "removed_rows",
         "retried_letters",
+        "settings_history",
         "sign_in_attempts",
         "tenant_days",
         "tenant_engagements",

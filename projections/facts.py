@@ -29,6 +29,7 @@ from projections.rows import (
     ScoreChangeRow,
     SessionRow,
     SessionScoreRow,
+    SettingsVersionRow,
     StageEntryRow,
     SupersededRows,
     TableChange,
@@ -57,6 +58,7 @@ from schemas.activity import (
     ModelRemoved,
     RedirectChanged,
     SessionPut,
+    SettingsChanged,
     WorkflowsChanged,
 )
 from schemas.decode import Refusal, decode_activity, decode_dead_letter, decode_source, decode_statement
@@ -167,6 +169,15 @@ def _changes_of_activity(activity: Activity, record: Record) -> Iterator[TableCh
             yield _publication_row(activity)
         case WorkflowsChanged() if record.partition == 0:
             yield _row_of_workflows(activity)
+        case SettingsChanged() if record.partition == 0:
+            yield SettingsVersionRow(
+                storable_text(activity.tenant),
+                activity.version,
+                moment(activity.recorded_at),
+                storable_text(activity.time_zone),
+                activity.idle_minutes,
+                storable_text(activity.lifecycle),
+            )
         case _:
             return
 

@@ -31,6 +31,7 @@ _TABLES_OF: Final[Mapping[str, tuple[Table, ...]]] = {
         tables.lead_records,
         tables.publications,
         tables.sessions,
+        tables.settings_history,
     ),
     topics.SESSION_SCORES: (tables.session_scores,),
     topics.SCORE_CHANGED: (tables.score_history,),
@@ -155,7 +156,7 @@ def add_facts(connection: Connection, cut: Mapping[Table, int]) -> None:
 
 def _rows_before(table: Table, start: int) -> Composable:
     """Only rows of records before the log's start are kept; the fold makes the later ones again. `identities`,
-    `identity_history`, `sessions`, `dead_letters`, `publications` and `workflow_executions` are not newest by a position, so all of their rows are kept.
+    `identity_history`, `sessions`, `dead_letters`, `publications`, `settings_history` and `workflow_executions` are not newest by a position, so all of their rows are kept.
     """
     if table in FACT_TABLES or table.info[NEWEST_BY_INFO_KEY] == ("position",):
         return SQL(" where position < {}").format(Literal(start))

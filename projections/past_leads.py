@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, Select, any_, literal, or_, select, true
+from sqlalchemy import ARRAY, BigInteger, Select, Text, any_, case, literal, or_, select, true
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from projections.lead_records import MOST_RECORDS
@@ -18,8 +18,10 @@ from projections.tables import (
     lead_records,
     publications,
     sessions,
+    settings_history,
 )
 from schemas.control import EVERY_TENANT
+from scoring.features.features import CUSTOM_PREFIX
 
 
 def select_known_records(identity_keys: Sequence[int]) -> Select[Any]:
@@ -68,6 +70,58 @@ def select_publications_until(tenant: str, until: datetime) -> Select[Any]:
             row.recorded_at <= until,
         )
         .order_by(row.tenant, row.model, row.version.desc())
+    )
+
+
+def select_settings_until(tenant: str, until: datetime) -> Select[Any]:
+    """The newest publication of settings by then, the tenant's own and everybody's."""
+    row = settings_history.c
+    return (
+        select(settings_history)
+        .ext(distinct_on(row.tenant))
+        .where(or_(row.tenant == tenant, row.tenant == EVERY_TENANT), row.recorded_at <= until)
+        .order_by(row.tenant, row.version.desc())
+    )
+
+
+def select_workflows_until(tenant: str, until: datetime) -> Select[Any]:
+    """(text) of the tenant's workflows by then; no row: there were none."""
+    row = publications.c
+    return (
+        select(row.text)
+        .where(row.tenant == tenant, row.model == WORKFLOWS, row.recorded_at <= until)
+        .order_by(row.version.desc())
+        .limit(1)
+    )
+
+
+def select_first_contact(
+    identity_keys: Sequence[int], types: Sequence[str], since: datetime, until: datetime
+) -> Select[Any]:
+    """(occurred_at) of the first event of these types, as they are counted, that happened and was recorded in that time."""
+    event = engagement_history.c
+    counted = case((event.type == "custom", CUSTOM_PREFIX + event.details["name"].astext), else_=event.type)
+    return (
+        select(event.occurred_at)
+        .where(
+            _among(event.identity_key, identity_keys),
+            event.occurred_at >= since,
+            event.occurred_at <= until,
+            event.recorded_at <= until,
+            counted == any_(literal(list(types), ARRAY(Text()))),
+        )
+        .order_by(event.occurred_at)
+        .limit(1)
+    )
+
+
+def select_silent_events(identity_keys: Sequence[int], event_ids: Sequence[str]) -> Select[Any]:
+    """(event_id) of those that were imported or came late: they set nothing off."""
+    event = engagement_history.c
+    return select(event.event_id).where(
+        _among(event.identity_key, identity_keys),
+        event.event_id == any_(literal(list(event_ids), ARRAY(Text()))),
+        or_(event.imported, event.late),
     )
 
 

@@ -296,6 +296,16 @@ class PublicationRow(NamedTuple):
     """How the model compares texts."""
 
 
+class SettingsVersionRow(NamedTuple):
+    tenant: str
+    version: BigIntColumn
+    recorded_at: datetime
+    time_zone: str
+    idle_minutes: int
+    lifecycle: str
+    """Its text; empty: the one that comes with Leadstream."""
+
+
 class ArchivedEventRow(NamedTuple):
     partition: int
     position: BigIntColumn
@@ -897,6 +907,7 @@ Row = (
     | WorkerPartRow
     | WorkerTimerRow
     | PublicationRow
+    | SettingsVersionRow
     | WorkflowExecutionRow
 )
 TableChange = Row | SupersededRows

@@ -78,6 +78,7 @@ from projections.rows import (
     ScoreChangeRow,
     SessionRow,
     SessionScoreRow,
+    SettingsVersionRow,
     SignInAttemptsRow,
     StageEntryRow,
     StaleLeadRow,
@@ -409,6 +410,14 @@ worker_dues = _table(
     key=("stage", "partition", "key"),
     newest_by=("position",),
     comment="when time alone may next change a key (ms), as workers keep it in Kafka",
+)
+
+settings_history = _table(
+    "settings_history",
+    SettingsVersionRow,
+    key=("tenant", "version"),
+    newest_by=("version",),
+    comment="every publication of settings, as far as what a lead was at a moment depends on them",
 )
 
 publications = _table(

@@ -3,7 +3,6 @@ band, how the score went, and how many leads are in each band.
 """
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from types import MappingProxyType
 from typing import Annotated, Any, Final
 
@@ -62,7 +61,7 @@ async def reasons(
             statements.latest_voices(keys),
             queries.profile_fields(keys),
         )
-    total_of = {row["lead_key"]: row["total"] for row in scores if row["model"] == model}
+    score_of = {row["lead_key"]: row for row in scores if row["model"] == model}
     changes_of: dict[int, list[Row]] = {}
     for row in totals:
         changes_of.setdefault(row["lead_key"], []).append(row)
@@ -76,7 +75,7 @@ async def reasons(
                     **(
                         NOT_SCORED
                         if refuses_profiling({"fields": fields_of[key]})
-                        else _score(scored_by, total_of.get(key, Decimal(0)), changes_of.get(key, ()))
+                        else _score(scored_by, score_of.get(key), changes_of.get(key, ()))
                     ),
                     **_wishes(fields_of[key]),
                     "event": _event(event_of.get(key)),
@@ -131,11 +130,11 @@ def _counted(rows: Any) -> dict[str, Any]:
     return {"leads": leads, "bands": bands, "stages": stages}
 
 
-def _score(model: Model, total: Decimal, changes: Sequence[Row]) -> dict[str, Any]:
+def _score(model: Model, score: Row | None, changes: Sequence[Row]) -> dict[str, Any]:
     """`changes`: the newest first."""
     return {
         "gain": next((_gain(row) for row in changes if row["change"] > 0), None),
-        "missing": _missing(model, total),
+        "missing": _missing(model, score),
         "totals": [{"at": row["at"], "total": plain(row["total"])} for row in reversed(changes)],
     }
 
@@ -166,15 +165,16 @@ def _gain(row: Row) -> dict[str, Any]:
     return {"change": plain(row["change"]), "rule": rule, "at": row["at"]}
 
 
-def _missing(model: Model, total: Decimal) -> dict[str, Any] | None:
-    """The next better band of the model's first scale, and the points up to it."""
+def _missing(model: Model, score: Row | None) -> dict[str, Any] | None:
+    """The next better band of the model's first scale, and the points up to it from the rounded total, which is always current."""
     thresholds = next(iter(model.scales.values()), [])
-    micro = int(total * ONE_POINT)
-    above = [(threshold, band) for threshold, band in thresholds if threshold > micro]
+    total, rounded = (0, 0) if score is None else (int(score["total"] * ONE_POINT), score["rounded"])
+    shown = rounded * ONE_POINT
+    above = [(threshold, band) for threshold, band in thresholds if threshold > min(total, shown)]
     if not above:
         return None
     threshold, band = above[-1]
-    return {"band": band, "points": points(threshold - micro)}
+    return {"band": band, "points": points(max(threshold - shown, ONE_POINT))}
 
 
 def _seconds(voice: Row | None) -> float | None:

@@ -36,14 +36,13 @@ from gateway.subject import subject_of
 from projections import queries
 from schemas.moment import millis
 from scoring.models.model import Model, Subject
+from scoring.models.points import ONE_WEIGHT
 from scoring.models.score import ExplainedLine, explain_score, score_lead
 
 MODEL = "composite"
 PREFIX = "/api/lead-tracking/scoring"
 GRADE, TEMPERATURE = "grade", "temperature"
 """The model's sets of bands."""
-ONE_WEIGHT = 1000
-"""Weights are thousandths."""
 LARGEST_BODY = 1_000_000
 EXAMPLES = example_bodies("composite_scoring")
 UNDER_WAY = answer_docs(

@@ -6,7 +6,7 @@ the models of now, as if nothing happened.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, Literal, NamedTuple
@@ -17,8 +17,9 @@ from gateway.api.causes import by_id
 from gateway.api.lead_flags import shown_flag
 from gateway.api.next_stages import compiled_lifecycle
 from gateway.api.overrides import override_in_history, override_in_row
+from gateway.api.past_contact_times import contact_clock_then
 from gateway.api.points import points
-from gateway.api.published_rules import rules_of_publications
+from gateway.api.published_rules import rules_of_publications, rules_then
 from gateway.api.statements import select_events_named
 from gateway.ports import LeadThen, PastLeads
 from gateway.store import Row, StoreSnapshot, TableMissing
@@ -29,10 +30,11 @@ from projections.past_leads import (
     select_known_records,
     select_producer_ids,
     select_publications_until,
+    select_settings_until,
 )
 from projections.tables import hashed_key, session_row_key
 from schemas.moment import millis, moment
-from scoring.features.qualification_override import QualificationOverride
+from scoring.features.qualification_override import QUALIFICATION_MODEL, QualificationOverride
 from scoring.features.view import Subject
 from scoring.lifecycle.future_stage import future_stage, position_from_history
 from scoring.lifecycle.next_stage import StageContext
@@ -89,6 +91,8 @@ class LeadAsOf(NamedTuple):
     """Those that it entered up to then, in order."""
     override: dict[str, Any] | None
     history: History
+    objects_today: bool = False
+    """Whether the lead objects to profiling today: no model scores it anew for any moment."""
 
     @property
     def has_nobody(self) -> bool:
@@ -113,11 +117,12 @@ async def past_lead_as_of(
     anything of any moment: the ledger has what was concluded.
     """
     tenant, lead_id = lead["tenant"], lead["lead_id"]
-    stages, overrides, today, published = await ask.all(
+    stages, overrides, today, published, settings = await ask.all(
         queries.stages(tenant, lead_id),
         queries.overrides(tenant, lead_id),
         queries.identities_of(tenant, lead_id),
         select_publications_until(tenant, at),
+        select_settings_until(tenant, at),
     )
     versions: dict[str, tuple[int, datetime]] = {}
     rules = active
@@ -125,7 +130,7 @@ async def past_lead_as_of(
         entered = await _stages_known(ask, tenant, lead_id, stages, at)
     else:
         entered = [each for each in stages if each["at"] <= at]
-        rules, versions = rules_of_publications(active, published)
+        rules, versions = rules_then(active, published, settings)
     stage = entered[-1]["stage"] if entered else "new"
     override = override_in_history(overrides, at)
     then, history = await _fold(ask, ports, lead, today, stage, at, knowledge)
@@ -136,10 +141,21 @@ async def past_lead_as_of(
         if history == "not_kept":
             visits = await ask(queries.sessions_of(tenant, lead_id, model=SESSION_MODEL, limit=SESSIONS_READ))
         visits = [each for each in visits if each["opened_at"] <= at]
-        return LeadAsOf(at, row, None, rules, versions, past, visits, entered, override, history)
+        objects = queries.refuses_profiling(lead)
+        return LeadAsOf(at, row, None, rules, versions, past, visits, entered, override, history, objects)
     identities = sorted(then.identities, key=lambda each: each[0])
     identities.sort(key=lambda each: each[2], reverse=True)
-    kept = {"qualification_override": override, "speed_to_lead": lead["speed_to_lead"]}
+    waiting = await contact_clock_then(
+        ask,
+        lead,
+        entered,
+        overrides,
+        [name for name, _, _ in identities],
+        rules.models.get(QUALIFICATION_MODEL),
+        rules.zone,
+        at,
+    )
+    kept = {"qualification_override": override, "speed_to_lead": waiting}
     return LeadAsOf(
         at,
         {**then.row, **kept},
@@ -154,6 +170,7 @@ async def past_lead_as_of(
         entered,
         override,
         history,
+        queries.refuses_profiling(lead),
     )
 
 
@@ -188,14 +205,20 @@ async def _fold(
         except LookupError:
             return None, "not_kept"
         return then, "complete" if then is not None else "not_yet_recorded" if raw else "not_kept"
-    then = await asyncio.to_thread(ports.recorded, tenant, lead_id, raw, stage)
+    then, history = await asyncio.to_thread(recorded_lead, ports, lead, names, raw, stage)
+    # Without any record of today either, the store does not know since when it knew the lead.
+    return then, "not_kept" if history == "not_yet_recorded" and not today else history
+
+
+def recorded_lead(
+    ports: PastLeads, lead: Row, names: Collection[str], records: Sequence[bytes], stage: str
+) -> tuple[LeadThen | None, History]:
+    """Of its records up to a moment. `names`: the identities that it has since then, of which there must be records."""
+    then = ports.recorded(lead["tenant"], lead["lead_id"], records, stage)
     folded = set() if then is None else {name for name, _, _ in then.identities}
-    if names - folded:
+    if not folded.issuperset(names):
         return None, "not_kept"
-    if then is None:
-        # Without any record of today either, the store does not know since when it knew the lead.
-        return None, "not_yet_recorded" if today else "not_kept"
-    return then, "complete"
+    return then, "not_yet_recorded" if then is None else "complete"
 
 
 async def _stages_known(

@@ -21,19 +21,25 @@ from gateway.api import statements
 from gateway.api.causes import EventsById, by_id, cause_of
 from gateway.api.contact_times import contact_times_in_row
 from gateway.api.execution_shapes import short_execution_json
+from gateway.api.explained_lead import LeadRequest, explain_lead
 from gateway.api.found_leads import found_lead
-from gateway.api.lead_as_of import (
-    Knowledge,
-    computed_scores,
-    execution_then,
-    lead_from_now_on,
-    past_lead_as_of,
-)
+from gateway.api.lead_as_of import Knowledge, execution_then
 from gateway.api.lead_flags import bands_and_flags
-from gateway.api.lead_pages import PAGE, After, Limit, Offset, leads_page, next_offset, page_start
-from gateway.api.next_stages import next_stage_json, next_stage_of_row
+from gateway.api.lead_pages import (
+    PAGE,
+    After,
+    Limit,
+    Offset,
+    leads_page,
+    next_offset,
+    page_of,
+    page_start,
+)
+from gateway.api.next_stages import next_stage_of_row
 from gateway.api.overrides import override_in_row
+from gateway.api.past_list import ListedLead, leads_then
 from gateway.api.points import plain
+from gateway.api.score_shapes import current_score_json
 from gateway.api.services import services_of, tenant_of
 from gateway.documented import answer_docs, example_bodies
 from gateway.door.addresses import searched_addresses
@@ -44,6 +50,7 @@ from gateway.wait import LookUpOutcomes
 from projections import queries
 from projections.lead_lists import LeadFilters
 from projections.past_leads import select_past_engagements
+from projections.past_lists import past_page
 from projections.tables import hashed_key
 from projections.workflow_queries import executions_of_lead
 from schemas.envelope import ANONYMOUS_PREFIX, Moment
@@ -51,7 +58,6 @@ from schemas.moment import millis, moment
 from schemas.topics import visitor_key
 from scoring.features.identity import is_anonymous, key_of_identity
 from scoring.features.signals import decimals_of
-from scoring.models.model import ONE_POINT, Model, rounded_points
 
 BOARD_MODEL = "temperature"
 LONGEST_SEARCH = 320
@@ -63,6 +69,13 @@ ENGAGEMENTS = 30
 EXECUTIONS = 10
 NO_NUL = r"^[^\x00]*$"
 
+AsOf = Annotated[
+    str | None,
+    Query(
+        description="A moment (RFC 3339). Lists have the past; one lead, the future, too.",
+        json_schema_extra={"format": "date-time"},
+    ),
+]
 ModelName = Annotated[str, Query(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 
 
@@ -73,7 +86,8 @@ router = APIRouter(tags=["leads"])
 @router.get(
     "/api/leads",
     summary="The board: leads, the highest score first",
-    description="A page has the highest rounded scores first, then the newest leads; leads that the model has not scored come "
+    description="With `as_of`, the leads as they were recorded by then: scores, stages and profiles of that moment. "
+    "A page has the highest rounded scores first, then the newest leads; leads that the model has not scored come "
     "last. `next` is the cursor of the next page: send it as `after`, with the same `sort` and filters. Any page is quick, and "
     "while scores change, a lead that keeps its score comes exactly once. `offset` counts leads instead, up to 100,000.",
     responses=answer_docs(EXAMPLES["board"], "The page of leads, highest score first."),
@@ -101,13 +115,17 @@ async def board(
         int | None,
         Query(ge=1, le=36_500, description="Only leads without an interaction for so many days."),
     ] = None,
+    as_of: AsOf = None,
     limit: Limit = PAGE,
     after: After = None,
     offset: Offset = 0,
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     now = services.ports.now()
+    at = None if as_of is None else moment_of(as_of, "as_of")
     active = await services.ports.published(tenant)
+    if at is not None:
+        _refuse_what_lists_lack(at, now, assigned_to=assigned_to, silent_days=silent_days)
     if sort not in {BOARD_MODEL, *active.models}:
         raise RequestProblem(
             422, f"no such model; active are {', '.join(sorted(active.models))}", field="sort"
@@ -126,32 +144,71 @@ async def board(
             silent_since=None if silent_days is None else now - timedelta(days=silent_days),
             addresses=searched_addresses(q, services.ports.phone_region) if q else (),
         )
-        page = await leads_page(ask, tenant, sort, filters, start, limit)
-        keys = [row["lead_key"] for row in page.rows]
-        scores, visits = await _scores(ask, keys), await _visits(ask, keys)
-        subjects = await subjects_of(ask, tenant, page.rows)
+        if at is None:
+            page = await leads_page(ask, tenant, sort, filters, start, limit)
+            listed = await _leads_now(ask, active, tenant, page.rows, now)
+        else:
+            rows = await ask(past_page(tenant, sort, filters, at, limit=limit + 1, start=start))
+            page = page_of(rows, limit)
+            then = await leads_then(ask, services.ports.past_leads, active, tenant, page.rows, at)
+            listed = list(map(_listed_then, then))
     return JsonAnswer(
         {
-            "leads": [
-                {
-                    **_listed(
-                        row, _shaped(scores.get(row["lead_key"], {}), active), visits.get(row["lead_key"], 0)
-                    ),
-                    "qualification_override": override_in_row(row, now),
-                    "speed_to_lead": contact_times_in_row(row, now),
-                    "next_stage": next_stage_of_row(active, row, subjects.get(row["lead_id"]), now),
-                }
-                for row in page.rows
-            ],
+            "leads": listed,
             "next": page.following,
             "includes_anonymous": anonymous,
             "models": sorted(active.models, key=lambda name: (name != BOARD_MODEL, name)),
             "next_offset": None
             if page.following is None or after is not None
             else next_offset(offset, limit),
-            "as_of": now,
+            "as_of": now if at is None else at,
         }
     )
+
+
+async def _leads_now(
+    ask: StoreSnapshot, active: ActiveRules, tenant: str, rows: Sequence[Row], now: datetime
+) -> list[dict[str, Any]]:
+    keys = [row["lead_key"] for row in rows]
+    scores, visits = await _scores(ask, keys), await _visits(ask, keys)
+    subjects = await subjects_of(ask, tenant, rows)
+    return [
+        {
+            **_listed(row, _shaped(scores.get(row["lead_key"], {}), active), visits.get(row["lead_key"], 0)),
+            "qualification_override": override_in_row(row, now),
+            "speed_to_lead": contact_times_in_row(row, now),
+            "next_stage": next_stage_of_row(active, row, subjects.get(row["lead_id"]), now),
+            "history": "complete",
+        }
+        for row in rows
+    ]
+
+
+def _listed_then(lead: ListedLead) -> dict[str, Any]:
+    return {
+        **_listed(lead.row, lead.scores, lead.visits),
+        "qualification_override": lead.override,
+        "speed_to_lead": lead.speed_to_lead,
+        "next_stage": lead.next_stage,
+        "history": lead.history,
+    }
+
+
+def _refuse_what_lists_lack(
+    at: datetime, now: datetime, *, assigned_to: Sequence[str] | None, silent_days: int | None
+) -> None:
+    """Raises RequestProblem: histories say neither the future of every lead nor to whom it was assigned."""
+    if at > now:
+        raise RequestProblem(
+            422,
+            "a list is of now or of the past; the future is computed of one lead: /api/leads/ID?as_of=",
+            field="as_of",
+        )
+    for name, value in (("assigned_to", assigned_to), ("silent_days", silent_days)):
+        if value is not None:
+            raise RequestProblem(
+                422, f"lists of the past cannot be filtered by {name}: leave it out", field=name
+            )
 
 
 @router.get(
@@ -191,10 +248,7 @@ async def ledger(
 async def lead(
     request: Request,
     lead_id: str,
-    as_of: Annotated[
-        str | None,
-        Query(description="A moment, past or future (RFC 3339).", json_schema_extra={"format": "date-time"}),
-    ] = None,
+    as_of: AsOf = None,
     knowledge: Annotated[
         Knowledge,
         Query(
@@ -208,30 +262,24 @@ async def lead(
     now = ports.now()
     at = now if as_of is None else moment_of(as_of, "as_of")
     active = await ports.published(tenant)
-    past = as_of is not None and at <= now
-    until = at if past else None
+    moment_of_lead = LeadRequest(now, None if as_of is None else at, knowledge)
     async with store.snapshot() as ask:
         rows = await ask(queries.lead(tenant, lead_id))
         if not rows and (known_as := await _lead_of_visitor(ask, tenant, lead_id)) is not None:
             query = f"?{request.url.query}" if request.url.query else ""
             return RedirectResponse(f"/api/leads/{quote(known_as, safe='')}{query}")
         row = found_lead(rows)
-        executions = await ask(executions_of_lead(tenant, lead_id, limit=EXECUTIONS, until=until))
+        executions = await ask(
+            executions_of_lead(tenant, lead_id, limit=EXECUTIONS, until=moment_of_lead.until)
+        )
         tag = None if as_of is not None else _tag(row, executions, now)
         if tag is not None and request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers={"ETag": tag})
-        score_rows, lines, entries = await ask.all(
-            queries.scores(tenant, lead_id)
-            if until is None
-            else queries.last_changes(tenant, lead_id, until),
-            queries.breakdowns(tenant, lead_id, until),
-            queries.ledger(tenant, lead_id, limit=LEDGER_PAGE + 1, until=until),
+        entries = await ask(
+            queries.ledger(tenant, lead_id, limit=LEDGER_PAGE + 1, until=moment_of_lead.until)
         )
-        shown = await (
-            past_lead_as_of(ask, ports.past_leads, active, row, at, knowledge)
-            if past
-            else lead_from_now_on(ask, active, row, score_rows, now, at)
-        )
+        explained = await explain_lead(ask, ports.past_leads, active, row, moment_of_lead)
+        shown = explained.shown
         engagements = await ask(
             select_past_engagements(
                 [hashed_key(each["identity"]) for each in shown.identities],
@@ -239,24 +287,19 @@ async def lead(
                 known_today=knowledge == "now",
                 limit=ENGAGEMENTS,
             )
-            if past
+            if moment_of_lead.is_past
             else queries.engagements(tenant, lead_id, limit=ENGAGEMENTS)
         )
         ledger = await _ledger(ask, tenant, lead_id, entries, limit=LEDGER_PAGE)
-    scores = computed_scores(shown)
-    if not shown.is_computed and not queries.refuses_profiling(shown.row):
-        shape = _past_score if past else _score
-        scores = {each["model"]: shape(each, active.models.get(each["model"])) for each in score_rows}
-        _add_lines(scores, lines)
     content = {
         "as_of": at,
         "known": knowledge,
         "history": shown.history,
         "lead": {
-            **_lead(shown.row, scores),
+            **_lead(shown.row, explained.scores),
             "qualification_override": shown.override,
-            "speed_to_lead": contact_times_in_row(shown.row, at),
-            "next_stage": next_stage_json(shown.active, shown.row, shown.subject, shown.override, at),
+            "speed_to_lead": explained.speed_to_lead,
+            "next_stage": explained.next_stage,
         },
         "profile": shown.row["fields"],
         "counts": shown.row["counts"],
@@ -268,9 +311,10 @@ async def lead(
         "engagements": [_engagement(each) for each in engagements],
         "stages": [_stage(each) for each in shown.stages],
         "workflows": [
-            short_execution_json(execution_then(each, at) if past else each) for each in executions
+            short_execution_json(execution_then(each, at) if moment_of_lead.is_past else each)
+            for each in executions
         ],
-        "scores": scores,
+        "scores": explained.scores,
     }
     return JsonAnswer(content, headers={"ETag": tag} if tag else None)
 
@@ -434,39 +478,8 @@ LEAD_FIELDS = (
 )
 
 
-def _add_lines(scores: dict[str, dict[str, Any]], lines: Sequence[Row]) -> None:
-    for score in scores.values():
-        score["lines"] = []
-    for line in lines:
-        if line["model"] in scores:
-            names = {name: line[name] for name in ("group", "rule", "kind")}
-            scores[line["model"]]["lines"].append({**names, "points": plain(line["points"])})
-
-
 def _shaped(scores: Mapping[str, Row], active: ActiveRules) -> dict[str, dict[str, Any]]:
-    return {model: _score(row, active.models.get(model)) for model, row in scores.items()}
-
-
-def _score(row: Row, model: Model | None) -> dict[str, Any]:
-    return {
-        "total": plain(row["total"]),
-        "rounded": row["rounded"],
-        "version": row["version"],
-        **bands_and_flags(row["bands"], model),
-        "as_of": row["as_of"],
-        "next_due": row["next_due"],
-    }
-
-
-def _past_score(change: Row, model: Model | None) -> dict[str, Any]:
-    """The score of a model at that moment; one without a score yet is not there."""
-    return {
-        "total": plain(change["total"]),
-        "rounded": rounded_points(int(change["total"] * ONE_POINT)),
-        "version": change["version"],
-        **bands_and_flags(change["bands"], model),
-        "as_of": change["at"],
-    }
+    return {model: current_score_json(row, active.models.get(model)) for model, row in scores.items()}
 
 
 def _entry(row: Row, events: EventsById) -> dict[str, Any]:

@@ -1,14 +1,13 @@
 """`leadstream explain`: reads one lead from the read models and passes it to `explanations`.
 
-It only reads, with or without a running server. For now and the past it shows the recorded scores. For the
-future it evaluates the current state, as if no event happened until then, and the output says so.
+It only reads, with or without a running server. Numbers are those of `gateway.api.explained_lead`, as `GET /api/leads/{id}`
+shows them of the same moment.
 """
 
 import asyncio
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
 from itertools import groupby, islice
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -17,31 +16,20 @@ from authoring.active_models import ActiveRules
 from gateway.answers import RequestProblem
 from gateway.api.causes import EventsById, by_id, cause_of
 from gateway.api.execution_shapes import outcome_text
+from gateway.api.explained_lead import ExplainedLead, LeadRequest, explain_lead
+from gateway.api.lead_as_of import Knowledge, execution_then
 from gateway.api.lead_pages import leads_page
 from gateway.api.leads import BOARD_MODEL
-from gateway.api.overrides import override_in_history, override_in_row
 from gateway.api.statements import select_events_named, select_lead_of_visitor
 from gateway.store import ReadStore, Row, StoreSnapshot
-from gateway.subject import subject_of
 from leadstream.active_models import published_port
 from leadstream.console import Failure
 from leadstream.operations import explanations
+from leadstream.past_leads import PAST_LEADS
 from projections import queries
 from projections.lead_lists import FIRST_PAGE, LeadFilters
 from projections.workflow_queries import executions_of_lead
 from schemas.envelope import ANONYMOUS_PREFIX
-from schemas.moment import millis
-from scoring.models.flags import RaisedFlag, raised_flags
-from scoring.models.model import (
-    ONE_POINT,
-    ExplainedLine,
-    LineLabel,
-    Model,
-    Subject,
-    explain_flags,
-    score_lead,
-)
-from scoring.models.model import explain_score as explained_by
 
 CHANGES_SHOWN = 10
 MOST_LEDGER_ENTRIES = 500
@@ -57,92 +45,73 @@ class ExplainRequest(NamedTuple):
     as_of: str | None
     """The moment as the user wrote it."""
     changes: int = CHANGES_SHOWN
+    knowledge: Knowledge = "then"
 
 
-class ExplainedLead(NamedTuple):
-    """The rows of a lead in the read models, at one moment."""
+class LeadHistories(NamedTuple):
+    """What happened to a lead up to one moment."""
 
-    lead: Row
-    scores: Sequence[Row]
-    lines: Sequence[Row]
     ledger: Sequence[Row]
-    identities: Sequence[Row]
-    stages: Sequence[Row]
     bands: Sequence[Row]
-    overrides: Sequence[Row]
     executions: Sequence[Row]
     events: EventsById
 
 
-def explain_lead(database_url: str, request: ExplainRequest, now: datetime) -> list[str]:
+def explanation_of_lead(database_url: str, request: ExplainRequest, now: datetime) -> list[str]:
     """The lead in words, a line each. Raises Failure."""
     try:
         return asyncio.run(_explanation(database_url, request, now))
     except RequestProblem as cause:
-        raise Failure(f"The read models cannot be read: {cause.reason}.") from cause
+        raise Failure(f"The lead cannot be explained: {cause.reason}.") from cause
 
 
 async def _explanation(database_url: str, request: ExplainRequest, now: datetime) -> list[str]:
     active = await published_port(database_url)(request.tenant)
     zone = ZoneInfo(active.zone.time_zone)
-    clock = explanations.ExplanationClock(now, zone)
-    at = None if request.as_of is None else _read_moment(request.as_of, zone)
-    until = None if at is None or at > now else at
+    moment = LeadRequest(
+        now, None if request.as_of is None else _read_moment(request.as_of, zone), request.knowledge
+    )
     store = ReadStore(database_url)
     await store.open()
     try:
         async with store.snapshot() as ask:
-            facts = await _lead_facts(ask, request, until)
-        subject = (
-            None if until else await subject_of(store, request.tenant, request.lead_id, facts.lead["stage"])
-        )
+            lead = await _lead_row(ask, request.tenant, request.lead_id)
+            explained = await explain_lead(ask, PAST_LEADS, active, lead, moment)
+            histories = await _lead_histories(ask, request, moment, explained)
     finally:
         await store.close()
-    return list(_lines_of_lead(request, facts, subject, active, clock, at))
+    return list(_lines_of_lead(request, explained, histories, active, moment))
 
 
 def _lines_of_lead(
     request: ExplainRequest,
-    facts: ExplainedLead,
-    subject: Subject | None,
+    explained: ExplainedLead,
+    histories: LeadHistories,
     active: ActiveRules,
-    clock: explanations.ExplanationClock,
-    at: datetime | None,
+    moment: LeadRequest,
 ) -> Iterator[str]:
-    lead = facts.lead
-    if at is not None and at < lead["created_at"]:
+    shown, scores = explained.shown, explained.scores
+    clock = explanations.ExplanationClock(
+        moment.at, ZoneInfo(shown.active.zone.time_zone), is_now=moment.as_of is None
+    )
+    if shown.history == "not_yet_recorded":
         raise Failure(
-            f"{request.lead_id} did not exist then: it was first seen {clock.date(lead['created_at'])}."
+            f"{request.lead_id} was not known then: it was first seen {clock.date(shown.row['created_at'])}."
         )
-    yield from explanations.lead_summary(
-        lead, facts.stages, facts.identities, clock, past=at is not None and at <= clock.now
-    )
-    override = (
-        override_in_history(facts.overrides, at)
-        if at is not None and at <= clock.now
-        else override_in_row(lead, at or clock.now)
-    )
-    if override is not None:
-        yield f"  {explanations.override_in_words(override, clock)}"
-    if lead["redirect"]:
-        yield f"  Merged into {lead['redirect']}, which scores for it: leadstream explain {lead['redirect']}"
-    if at is not None:
-        yield f"  {'As it was' if at <= clock.now else 'As it will be, if nothing happens,'} {clock.date(at)}"
-    if at is not None and at > clock.now:
-        refuses = queries.refuses_profiling(lead)
-        scores = [] if refuses else _future_scores(active, subject, at)
-    else:
-        scores = [_current_score(row, facts.lines, active, subject, clock.now) for row in facts.scores]
-    if request.model is not None and request.model not in {*active.models, *(each.model for each in scores)}:
+    if request.model is not None and request.model not in {*active.models, *shown.active.models, *scores}:
         raise Failure(f"There is no model {request.model!r}; active are {', '.join(sorted(active.models))}.")
-    for score in sorted(scores, key=_board_model_first):
-        if request.model not in {None, score.model}:
-            continue
-        yield ""
-        yield from explanations.breakdown_lines(score, clock)
+    yield from explanations.lead_summary(explained, clock, in_future=moment.at > moment.now)
+    for model in sorted(scores, key=lambda name: _board_model_first(name, scores[name])):
+        if request.model in {None, model}:
+            yield ""
+            yield from explanations.breakdown_lines(
+                explanations.explained_score(model, scores[model], shown.active.models.get(model))
+            )
     causes = list(
         islice(
-            explanations.with_time_merged(_causes_of_changes(facts, clock, request.model), clock),
+            explanations.with_time_merged(
+                _causes_of_changes(explained, histories, clock, request.model), clock
+            ),
             request.changes,
         )
     )
@@ -150,40 +119,38 @@ def _lines_of_lead(
         yield ""
         yield "Latest changes"
         yield from (f"  {line}" for line in explanations.history_lines(causes, clock))
-    if facts.executions:
+    if histories.executions:
         yield ""
         yield "Latest workflows"
-        shown = [{**row, "outcome": outcome_text(row)} for row in facts.executions]
-        yield from (f"  {line}" for line in explanations.execution_lines(shown, clock))
+        executions = [
+            {**row, "outcome": outcome_text(execution_then(row, moment.at) if moment.is_past else row)}
+            for row in histories.executions
+        ]
+        yield from (f"  {line}" for line in explanations.execution_lines(executions, clock))
 
 
 # Reading
 
 
-async def _lead_facts(ask: StoreSnapshot, request: ExplainRequest, until: datetime | None) -> ExplainedLead:
-    tenant, lead_id = request.tenant, request.lead_id
+async def _lead_row(ask: StoreSnapshot, tenant: str, lead_id: str) -> Row:
     leads = await ask(queries.lead(tenant, lead_id))
     if not leads:
         raise Failure(await _no_such_lead_text(ask, tenant, lead_id))
-    scores = (
-        queries.scores(tenant, lead_id) if until is None else queries.last_changes(tenant, lead_id, until)
-    )
-    score_rows, lines, ledger, identities, stages, bands, overrides, executions = await ask.all(
-        scores,
-        queries.breakdowns(tenant, lead_id, until),
+    return leads[0]
+
+
+async def _lead_histories(
+    ask: StoreSnapshot, request: ExplainRequest, moment: LeadRequest, explained: ExplainedLead
+) -> LeadHistories:
+    tenant, lead_id, until = request.tenant, request.lead_id, moment.until
+    ledger, bands, executions = await ask.all(
         queries.ledger(tenant, lead_id, model=request.model, limit=MOST_LEDGER_ENTRIES, until=until),
-        queries.identities_of(tenant, lead_id),
-        queries.stages(tenant, lead_id),
         queries.bands(tenant, lead_id),
-        queries.overrides(tenant, lead_id),
         executions_of_lead(tenant, lead_id, limit=request.changes, until=until),
     )
-    ids = sorted({event for row in [*ledger, *stages] if (event := _event_of(row["caused_by"]))})
-    events = await ask(select_events_named(tenant, lead_id, ids)) if ids else ()
-    past = [row for row in stages if until is None or row["at"] <= until]
-    return ExplainedLead(
-        leads[0], score_rows, lines, ledger, identities, past, bands, overrides, executions, by_id(events)
-    )
+    causes = {event for row in [*ledger, *explained.shown.stages] if (event := _event_of(row["caused_by"]))}
+    events = await ask(select_events_named(tenant, lead_id, sorted(causes))) if causes else ()
+    return LeadHistories(ledger, bands, executions, by_id(events))
 
 
 def _event_of(caused_by: str) -> str | None:
@@ -240,112 +207,25 @@ def _read_moment(text: str, zone: ZoneInfo) -> datetime:
 # Scores
 
 
-def _board_model_first(score: explanations.ExplainedScore) -> tuple[bool, bool, str]:
+def _board_model_first(model: str, score: Mapping[str, Any]) -> tuple[bool, bool, str]:
     """Sorts the board's model first, and models without a line for the lead last."""
-    return score.model != BOARD_MODEL, not score.lines, score.model
-
-
-def _current_score(
-    row: Row, lines: Sequence[Row], active: ActiveRules, subject: Subject | None, now: datetime
-) -> explanations.ExplainedScore:
-    """The latest score of a model, with its lines.
-
-    The ledger lacks changes that leave the total the same (a sixteenth message where ten count). So the lines
-    are computed from the features, if they sum to the score now or when it was recorded; else they are the ledger's.
-    """
-    name, at = row["model"], row["as_of"] if "as_of" in row else row["at"]
-    model = active.models.get(name)
-    order = {entry: index for index, entry in enumerate(model.line_labels if model else ())}
-    recorded_lines = sorted(
-        (
-            explanations.BreakdownLine(line["group"], line["rule"], line["kind"], line["points"])
-            for line in lines
-            if line["model"] == name
-        ),
-        key=lambda line: (
-            order.get(LineLabel(line.group, line.rule, line.kind), len(order)),
-            not line.group,
-            line,
-        ),
-    )
-    score = explanations.ExplainedScore(name, row["total"], row["bands"], recorded_lines)
-    if model is None or subject is None:
-        return score
-    score = score._replace(
-        of_ended_visits=model.scores_sessions, flags=_flags_of(model, subject, active, row["bands"], at)
-    )
-    evident: list[ExplainedLine] = []
-    for moment in (now, at):
-        evident = explained_by(model, subject, millis(moment), active.zone, active.idle_ms)
-        if Decimal(sum(line.points for line in evident)) / ONE_POINT == row["total"]:
-            return _score_with_evidence(score, evident)._replace(as_of=None if moment == now else at)
-    texts = {line[:4]: line.evidence for line in map(_line_with_evidence, evident)}
-    return score._replace(lines=[line._replace(evidence=texts.get(line[:4], "")) for line in recorded_lines])
-
-
-def _flags_of(
-    model: Model, subject: Subject, active: ActiveRules, bands: Mapping[str, str | None], at: datetime
-) -> list[RaisedFlag]:
-    """The flags with their evidence, if the features of that moment raise the same ones."""
-    evident = explain_flags(model, subject, millis(at), active.zone, active.idle_ms)
-    recorded = raised_flags(bands, model.flags)
-    same = [flag.name for flag in evident] == [flag.name for flag in recorded]
-    return evident if same else recorded
-
-
-def _score_with_evidence(
-    score: explanations.ExplainedScore, evident: Sequence[ExplainedLine]
-) -> explanations.ExplainedScore:
-    """The score with the lines computed from the features, in the model's order, and the rules without points."""
-    return score._replace(
-        lines=[_line_with_evidence(line) for line in evident if line.points],
-        nothing_for=[line.rule for line in evident if not line.points],
-    )
-
-
-def _line_with_evidence(line: ExplainedLine) -> explanations.BreakdownLine:
-    points = Decimal(line.points) / ONE_POINT
-    return explanations.BreakdownLine(
-        line.group, line.rule, line.kind, points, explanations.evidence_to_show(line.text, line.rule)
-    )
-
-
-def _future_scores(
-    active: ActiveRules, subject: Subject | None, at: datetime
-) -> list[explanations.ExplainedScore]:
-    if subject is None:
-        raise Failure("The future needs the lead's features, which this store does not keep.")
-    return [_future_score(name, model, subject, active, at) for name, model in sorted(active.models.items())]
-
-
-def _future_score(
-    name: str, model: Model, subject: Subject, active: ActiveRules, at: datetime
-) -> explanations.ExplainedScore:
-    concluded = score_lead(model, subject, millis(at), active.zone, active.idle_ms)
-    evident = explained_by(model, subject, millis(at), active.zone, active.idle_ms)
-    return _score_with_evidence(
-        explanations.ExplainedScore(
-            name,
-            Decimal(concluded.total) / ONE_POINT,
-            concluded.bands,
-            [],
-            flags=_flags_of(model, subject, active, concluded.bands, at),
-        ),
-        evident,
-    )
+    return model != BOARD_MODEL, not score["lines"], model
 
 
 # Changes
 
 
 def _causes_of_changes(
-    facts: ExplainedLead, clock: explanations.ExplanationClock, model: str | None
+    explained: ExplainedLead,
+    histories: LeadHistories,
+    clock: explanations.ExplanationClock,
+    model: str | None,
 ) -> Iterator[explanations.ExplainedCause]:
     """The ledger by cause, the latest first, with the changes of stage and band of each cause."""
-    stages, bands = _rows_by_cause(facts.stages), _rows_by_cause(facts.bands)
-    for (at, caused_by), rows in groupby(facts.ledger, key=_cause_key):
+    stages, bands = _rows_by_cause(explained.shown.stages), _rows_by_cause(histories.bands)
+    for (at, caused_by), rows in groupby(histories.ledger, key=_cause_key):
         entries = sorted(rows, key=lambda row: str(row["model"]))
-        event = cause_of(facts.events, _event_of(caused_by), at)
+        event = cause_of(histories.events, _event_of(caused_by), at)
         yield explanations.ExplainedCause(
             at,
             explanations.cause_in_words(caused_by, event, entries[0], clock),

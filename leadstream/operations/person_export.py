@@ -19,7 +19,7 @@ from sqlalchemy import Table
 
 from gateway.accounts.audit import hashed_id
 from leadstream.console import Failure
-from leadstream.operations.explain import ExplainRequest, explain_lead
+from leadstream.operations.explain import ExplainRequest, explanation_of_lead
 from projections import tables
 from projections.connection import Connection, connect_watched
 from projections.erasures import row_conditions, table_name
@@ -267,7 +267,7 @@ def _explanations(database_url: str, person: Person, at: datetime) -> str:
             continue
         try:
             lines += [
-                *explain_lead(database_url, ExplainRequest(person.tenant, lead, None, None, 500), at),
+                *explanation_of_lead(database_url, ExplainRequest(person.tenant, lead, None, None, 500), at),
                 "",
             ]
         except Failure as cause:

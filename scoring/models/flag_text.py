@@ -7,6 +7,7 @@ from scoring.features.comparison import ValueComparison
 from scoring.features.operators import OPERATOR_TEXTS, OPERATORS, OperandError
 from scoring.features.signals import SignalDefinition
 from scoring.features.view import View
+from scoring.features.words import any_of_words, words_of
 from scoring.models.band_text import NAME_PATTERN
 from scoring.models.flags import COLOURS, FLAG, Flag, FlagCondition
 from scoring.models.phrases import PhraseError, Reads, stored_signal
@@ -89,7 +90,7 @@ def _condition(table: Any, defined: Mapping[str, SignalDefinition], by: ValueCom
     evidence: Callable[[View, int], str] = lambda view, _: body.evidence(view)  # noqa: E731 - as the others
     if kinds == ["once"]:
         names = table["once"] if isinstance(table["once"], list) else [table["once"]]
-        evidence = lambda _view, _total: f"{' or '.join(names)} has happened"  # noqa: E731 - as above
+        evidence = lambda _view, _total: f"{any_of_words(names)} has happened"  # noqa: E731 - as above
     return FlagCondition(
         lambda view, _: body.points(view) > 0, evidence, body.reads, body.windows, body.moments
     )
@@ -108,7 +109,7 @@ def _score_condition(table: TomlTable, by: ValueComparison) -> FlagCondition:
         raise RuleError(f"{operator} {wrong}") from None
     needed = f"{OPERATOR_TEXTS[operator]} {shorten_value(operand)}".strip()
     return FlagCondition(
-        lambda _, total: bool(is_true(total)), lambda _, total: f"score is {total} (needed: {needed})"
+        lambda _, total: bool(is_true(total)), lambda _, total: f"score: {total} (needed: {needed})"
     )
 
 
@@ -132,7 +133,7 @@ def _none_of(table: TomlTable, defined: Mapping[str, SignalDefinition]) -> FlagC
         done = [signal.last for name in stored if (signal := view.signals.get(name)) is not None]
         return not done or (start is not None and max(done) < start.last)
 
-    listed = ", ".join(names)
-    after = f" since the last {since}" if since else ""
+    listed = any_of_words(names)
+    after = f" since the last {words_of(since)}" if since else ""
     reads = Reads(signals=frozenset([*stored, *([] if begin is None else [begin])]))
     return FlagCondition(is_met, lambda _view, _total: f"no {listed}{after}", reads)

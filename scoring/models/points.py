@@ -15,6 +15,9 @@ MilliPoints = int
 ONE_POINT: MicroPoints = 1_000_000
 """One point."""
 
+ONE_WEIGHT: MilliPoints = 1_000
+"""The weight that leaves points as they are."""
+
 NEVER = 1 << 62
 """The moment that means never."""
 

@@ -17,7 +17,9 @@ from scoring.features.sequence_signals import SEQUENCE, define_sequence, signals
 from scoring.features.sequences import KeptSequence, occurrences_of
 from scoring.features.signals import SignalDefinition, SignalError
 from scoring.features.view import View
+from scoring.features.words import any_of_words, words_of
 from scoring.models.counting import COUNTING_KEYS, CountingError, LimitedCounting, compile_counting
+from scoring.models.phrase_words import elapsed_in_words, words_of_phrase, words_of_step
 from scoring.models.phrases import PhraseError, Reads, SignalWindows, ValuePhrase, join_reads, parse_phrase
 from scoring.models.points import MilliPoints, PointsError, points_text, read_milli_points
 from scoring.models.text_refusals import TomlTable, is_whole_number, shorten_value
@@ -158,7 +160,7 @@ def _sequence_rule(subject: Any, table: TomlTable, defined: DefinedSignals, _by:
     def evidence(view: View) -> str:
         count, kept = read(view), view.sequences.get(sequence.stored)
         if not count:
-            return f"not yet {sequence.name}"
+            return f"not yet {', then '.join(map(words_of_step, subject))}"
         return f"{count} x {points_phrase(points)}{_latest_occurrence_text(subject, kept)}"
 
     return _rule_body(lambda view: points * read(view), evidence, [phrase])._replace(signals=(sequence,))
@@ -171,7 +173,8 @@ def _latest_occurrence_text(steps: list[str], kept: KeptSequence | None) -> str:
         return ""
     events = (kept.events[position] for position in completed[-1])
     listed = [
-        f"{step} at {moment(at):%Y-%m-%d %H:%M:%S} UTC" for step, (at, *_) in zip(steps, events, strict=True)
+        f"{words_of_step(step)} at {moment(at):%Y-%m-%d %H:%M:%S} UTC"
+        for step, (at, *_) in zip(steps, events, strict=True)
     ]
     return f", last by {', then '.join(listed)}"
 
@@ -210,7 +213,7 @@ def _has_rule(subject: Any, table: TomlTable, defined: DefinedSignals, by: Value
         given_one = next(
             (n for n, read in zip(names, reads, strict=True) if not by.is_blank(read(view))), None
         )
-        return f"no {' or '.join(names)}" if given_one is None else f"has {given_one}"
+        return f"no {any_of_words(names)}" if given_one is None else f"has {words_of(given_one)}"
 
     return _rule_body(award, evidence, phrases)
 
@@ -244,7 +247,7 @@ def _steps_rule(subject: Any, table: TomlTable, defined: DefinedSignals, by: Val
 
     def evidence(view: View) -> str:
         value = by.number(read(view))
-        return f"never any {phrase.text}" if value is None else _elapsed_text(value, phrase.text)
+        return _comparison_text(phrase, value, by)
 
     return _rule_body(award, evidence, [phrase], [int(limit) for limit, _ in steps])
 
@@ -306,9 +309,16 @@ def _value_rule(subject: Any, table: TomlTable, defined: DefinedSignals, by: Val
     expected = (
         OPERATOR_TEXTS[operator] if bare else f"{OPERATOR_TEXTS[operator]} {_listed_values(operand)}".strip()
     )
+
+    def evidence(view: View) -> str:
+        value = read(view)
+        text = _comparison_text(phrase, value, by)
+        is_evident = operator in {"equals", "is_set"} and holds(value)
+        return text if is_evident else f"{text} (needed: {expected})"
+
     return _rule_body(
         lambda view: points if holds(read(view)) else 0,
-        lambda view: f"{_comparison_text(phrase, read(view), by)} (needed: {expected})",
+        evidence,
         [phrase],
         _turning_points(operand, by),
     )
@@ -390,16 +400,16 @@ def _turning_points(operand: Any, by: ValueComparison) -> list[int]:
 
 
 def _comparison_text(phrase: ValuePhrase, value: Any, by: ValueComparison) -> str:
-    name = phrase.text.removeprefix("profile.").replace("_", " ")
+    if phrase.elapsed is not None:
+        elapsed = None if value is None else elapsed_in_words(value, phrase.text)
+        return (
+            elapsed
+            or f"no {words_of_phrase(phrase.text).partition(' since ')[2].removeprefix('the last ')} yet"
+        )
+    name = words_of_phrase(phrase.text)
+    if phrase.gives in {"count", "number"} and value is not None:
+        return f"{name}: {_listed_values(value)}"
     return f"no {name}" if by.is_blank(value) else f"{name} is {_listed_values(value)}"
-
-
-def _elapsed_text(value: Number, text: str) -> str:
-    """3 hours since interaction, 1 hour since ..., less than 1 hour since ..."""
-    unit, since, rest = text.partition("s since ")
-    if not since or value > 1:
-        return f"{value} {text}"
-    return f"{'less than ' if value < 1 else ''}1 {unit} since {rest}"
 
 
 def _listed_values(value: Any) -> str:

@@ -3,14 +3,17 @@
 Pure, exact and total: it uses integers only, `sum(vector) == total` always, and no features make it raise.
 """
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from scoring.features.calendar import DAY_MS, Calendar
 from scoring.features.features import Features, Session
 from scoring.features.signals import INTERACTION_SIGNAL
 from scoring.features.view import Subject, View, profile_value, view_of, view_of_session
+from scoring.features.words import words_of
+from scoring.models.decay import DECAYED_AFTER_DAYS, WHOLE_SHARE
 from scoring.models.flags import RaisedFlag, raised_flags
 from scoring.models.plan import (
     BandRequirement,
@@ -22,8 +25,11 @@ from scoring.models.plan import (
     points_decayed,
     round_to_whole_points,
 )
-from scoring.models.points import ONE_POINT, MicroPoints, points_text, rounded_points
+from scoring.models.points import ONE_POINT, ONE_WEIGHT, MicroPoints, points_text, rounded_points
 from scoring.models.rules import Rule
+
+_LIMIT: Final = LineLabel("", "", "limit")
+_POINTS: Final = re.compile(r"\d points?\b")
 
 
 class Conclusion(NamedTuple):
@@ -97,40 +103,49 @@ def explain_score(
     """The breakdown in words: a line for every rule, and for every other entry that is not 0."""
     concluded = score_lead(model, subject, as_of, zone, idle_ms)
     view = view_of(subject, as_of, zone)
-    sessions = len(ended_sessions(subject.features, as_of, idle_ms))
-    texts: dict[LineLabel, str] = {
-        LineLabel("", "", "decay"): _counted_text(inactive_days(view), "inactive day"),
-        LineLabel("", "", "mean"): "what the division leaves",
-        LineLabel("", "", "rounding"): "rounded half up",
-        LineLabel("", "", "limit"): _limits_text(model),
-    }
     points_of = dict(zip(model.line_labels, concluded.vector, strict=True))
+    days, limit = inactive_days(view), points_of.get(_LIMIT, 0)
+    texts: dict[LineLabel, str] = {
+        LineLabel("", "", "decay"): _decay_text(model, days),
+        LineLabel("", "", "mean"): "what the division leaves",
+        LineLabel("", "", "rounding"): "rounded to whole points",
+        _LIMIT: _limit_text(model, limit, _sum_before_limit(concluded.vector, model.line_labels)),
+    }
     for group in model.groups:
-        weighted = "" if group.weight == 1000 else f", weighted {points_text(group.weight * 1000)}"
+        weighted = "" if group.weight == ONE_WEIGHT else f", weighted {points_text(group.weight * 1000)}"
+        weighted_limit = weighted if model.mean is None else f" in each visit{weighted}"
         entry = LineLabel(group.name, "", "group cap")
-        texts[entry] = f"{group.name} {_bound_text(group, points_of.get(entry, 0))}"
+        texts[entry] = (
+            f"{_bound_text(group, points_of.get(entry, 0))} points for {words_of(group.name)}{weighted_limit}"
+        )
         for rule in group.rules:
-            if model.mean is None:
-                evidence = rule.body.evidence(view)
-            else:
-                latest = min(sessions, model.mean.latest)
-                evidence = "the only ended session" if latest == 1 else f"mean of {latest} ended sessions"
             entry = LineLabel(group.name, rule.name, "rule cap")
-            changed = points_of.get(entry, 0)
-            texts[entry] = f"{rule.name} {'is capped' if changed < 0 else _bound_text(rule, changed)}"
-            bound_text = (
-                f", {_bound_text(rule, changed).removeprefix('is ')}"
-                if changed and model.mean is None
-                else ""
-            )
-            texts[LineLabel(group.name, rule.name, "points")] = (
-                f"{rule.name}: {evidence}{bound_text}{weighted}"
-            )
+            change = points_of.get(entry, 0)
+            texts[entry] = f"{_bound_text(rule, change)} points for {rule.name}{weighted_limit}"
+            entry = LineLabel(group.name, rule.name, "points")
+            parts = [_rule_evidence(model, rule, subject, view, idle_ms)]
+            if group.weight != ONE_WEIGHT and points_of[entry] and not _names_points(parts[0]):
+                parts.append(_points_in_words(points_of[entry] * ONE_WEIGHT // group.weight))
+            if change and model.mean is None:
+                capped = f"capped at {points_text((rule.cap or 0) * 1000)}"
+                parts.append(capped if change < 0 else _bound_text(rule, change))
+            texts[entry] = f"{rule.name}: {', '.join(parts)}{weighted}"
     return [
         ExplainedLine(*entry, points, texts[entry])
         for entry, points in zip(model.line_labels, concluded.vector, strict=True)
         if points or entry.kind == "points"
     ]
+
+
+def _rule_evidence(model: Model, rule: Rule, subject: Subject, view: View, idle_ms: int) -> str:
+    if model.mean is None:
+        return rule.body.evidence(view)
+    latest = min(len(ended_sessions(subject.features, view.at, idle_ms)), model.mean.latest)
+    return "the only ended visit" if latest == 1 else f"mean of {latest} ended visits"
+
+
+def _names_points(evidence: str) -> bool:
+    return _POINTS.search(evidence) is not None
 
 
 def explain_flags(
@@ -146,11 +161,40 @@ def _counted_text(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
+def _points_in_words(points: MicroPoints) -> str:
+    return f"{points_text(points)} point{'' if abs(points) == ONE_POINT else 's'}"
+
+
 def _bound_text(bounded: RuleGroup | Rule, change: MicroPoints) -> str:
     """The effect of a cap (it takes points) or a floor (it gives points back), in words."""
     if change < 0:
-        return f"is capped at {points_text((bounded.cap or 0) * 1000)}"
-    return f"takes at most {points_text(-(bounded.floor or 0) * 1000)}"
+        return f"at most {points_text((bounded.cap or 0) * 1000)}"
+    return f"never below {points_text((bounded.floor or 0) * 1000)}"
+
+
+def _decay_text(model: Model, days: int) -> str:
+    text = f"{_counted_text(days, 'full day')} without an interaction"
+    if model.decay is None:
+        return text
+    if model.decay.shares:
+        left = 100 * model.decay.shares[min(days, DECAYED_AFTER_DAYS)] / WHOLE_SHARE
+        return f"{text}, which leave {left:.0f}% of the points"
+    return f"{text}, {points_text(model.decay.points)} points each"
+
+
+def _sum_before_limit(vector: Sequence[MicroPoints], labels: Sequence[LineLabel]) -> MicroPoints:
+    """What groups and rules give."""
+    return sum(points for points, label in zip(vector, labels, strict=True) if label.group)
+
+
+def _limit_text(model: Model, change: MicroPoints, before: MicroPoints) -> str:
+    """Which limit of the total has changed what the rules give."""
+    bound, side = (model.lowest, "below") if change > 0 else (model.highest, "above")
+    if model.mean is not None:
+        return f"the score of a visit is never {side} {points_text(bound or 0)}"
+    return (
+        f"the rules add up to {points_text(before)}, and the score is never {side} {points_text(bound or 0)}"
+    )
 
 
 def inactive_days(view: View) -> int:
@@ -301,8 +345,3 @@ def was_done_within(view: View, action: str, within: int | None) -> bool:
     """Did the lead do it, and less than `within` milliseconds ago? None: at any time."""
     done = view.signals.get(action)
     return done is not None and (within is None or view.at - done.last < within)
-
-
-def _limits_text(model: Model) -> str:
-    bounds = ((model.lowest, "at least"), (model.highest, "at most"))
-    return " and ".join(f"{word} {points_text(bound)}" for bound, word in bounds if bound is not None)

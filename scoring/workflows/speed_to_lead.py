@@ -3,7 +3,8 @@
 A tenant's text of workflows has it as [speed_to_lead]; without one, the defaults below count.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, Final, NamedTuple, cast
 
 from schemas.events import Stage
@@ -145,3 +146,34 @@ def unknown_band(
         f"{definition.after!r} is neither a stage ({_in_words(FUNNEL_STAGES[1:-1])}) nor a band of the rules"
         + (f" ({', '.join(bands)})" if bands else "")
     )
+
+
+class Wait(NamedTuple):
+    """A time in which a lead was qualified. `end` is None while it lasts."""
+
+    start: datetime
+    end: datetime | None
+
+
+class StandingOfLead(NamedTuple):
+    """What decides whether a lead waits, from a moment on."""
+
+    at: datetime
+    stage: Stage
+    band: str | None
+    """Of the rules' qualification, one set by hand included."""
+
+
+def latest_wait(
+    definition: SpeedToLead, standings: Iterable[StandingOfLead], in_order: tuple[str, ...]
+) -> Wait | None:
+    """The latest time in which a lead waited, by what it was one moment after the other; None: it never waited."""
+    latest: Wait | None = None
+    for standing in standings:
+        bands = {QUALIFICATION_SET: standing.band}
+        waits = waits_for_contact(definition, standing.stage, bands, in_order)
+        if waits and (latest is None or latest.end is not None):
+            latest = Wait(standing.at, None)
+        elif not waits and latest is not None and latest.end is None:
+            latest = latest._replace(end=standing.at)
+    return latest

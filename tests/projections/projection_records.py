@@ -11,7 +11,14 @@ from psycopg.sql import SQL, Identifier
 
 from projections.tables import LIVE_SCHEMA, READ_MODEL_TABLES
 from schemas import statements as say
-from schemas.activity import Activity, IdentityAttached, IdentityDelta, ModelChanged, SessionPut
+from schemas.activity import (
+    Activity,
+    IdentityAttached,
+    IdentityDelta,
+    ModelChanged,
+    SessionPut,
+    SettingsChanged,
+)
 from schemas.decode import encode_activity, encode_dead_letter, encode_source, encode_statement
 from schemas.envelope import Event
 from schemas.events import PageViewed
@@ -233,6 +240,7 @@ def batch(n: int) -> list[Outgoing]:
     if n % 10 == 0:
         said.append(dead_letter(n))
         said += published(ModelChanged(TENANT, "", START + n, "rules", n + 1, f"text {n}", by="ada"))
+        said += published(SettingsChanged(TENANT, "", START + n, n + 1, "Europe/Berlin", 20 + n))
     return said
 
 

@@ -194,7 +194,9 @@ def stored(connection):
     found = {
         name: connection.execute(f"select t::text from {name} t order by 1").fetchall()
         for name in names
-        if not name.startswith(("live.work", "live.publications", "live.qualification_overrides"))
+        if not name.startswith(
+            ("live.work", "live.publications", "live.settings_history", "live.qualification_overrides")
+        )
     }
     connection.rollback()
     return found

@@ -4,7 +4,7 @@ from projection_records import PARTITIONS, START, TENANT, at, published, recorde
 
 from projections.facts import changes_of_record
 from projections.rows import WORKFLOWS, PublicationRow
-from schemas.activity import ModelChanged, ModelRemoved, WorkflowsChanged
+from schemas.activity import ModelChanged, ModelRemoved, SettingsChanged, WorkflowsChanged
 
 
 def rows_of(said):
@@ -36,3 +36,16 @@ def test_the_workflows_of_a_tenant_are_a_row_under_a_name_that_no_model_has():
             TENANT, WORKFLOWS, 2, "text", False, "ada", "why", "workflow_created 5", at(0), folding=2
         )
     ]
+
+
+def test_settings_of_every_publication_are_kept_once():
+    said = SettingsChanged(TENANT, "", START, 4, "Europe/Berlin", 45, "a lifecycle")
+    (row,) = rows_of(said)
+    assert row._asdict() == {
+        "tenant": TENANT,
+        "version": 4,
+        "recorded_at": at(0),
+        "time_zone": "Europe/Berlin",
+        "idle_minutes": 45,
+        "lifecycle": "a lifecycle",
+    }

@@ -227,6 +227,7 @@ def test_the_refusal_counts_what_is_lost_and_every_table_must_be_accepted():
         "publications",
         "score_history",
         "sessions",
+        "settings_history",
     ]
     refuse_loss(found, options)
 

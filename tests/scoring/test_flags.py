@@ -80,9 +80,9 @@ def test_red_flags_come_first_each_with_its_evidence():
     assert [flag.colour for flag in shown] == ["red", "red", "green", "green"]
     assert shown[1].text == "Voice message, and no response: listen and reply"
     assert shown[1].evidence == (
-        "voice_message has happened; no call_made, sms_sent, email_sent, meeting_scheduled since the last voice_message"
+        "voice message has happened; no call made, SMS sent, e-mail sent or meeting scheduled since the last voice message"
     )
-    assert shown[2].evidence == "qr scanned is 2 (needed: at least 2)"
+    assert shown[2].evidence == "QR scanned: 2 (needed: at least 2)"
 
 
 def test_flags_are_among_the_bands_only_while_they_are_raised():

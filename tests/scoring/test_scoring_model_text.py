@@ -431,11 +431,11 @@ def test_an_explanation_reads_like_a_sentence():
     }
     assert said >= {
         "QR scans: 7 x 3 points, capped at 15",
-        "QR scans is capped",
+        "at most 15 points for QR scans",
         "Messages: 0 x 1 point",
-        "Budget: has budget_max",
+        "Budget: has budget max",
         "Phone: no phone",
-        "Last interaction: 3 hours since interaction",
+        "Last interaction: 3 hours since the last interaction",
         "Voice message: not yet",
     }
     moments = {0: "less than 1 hour", 1: "1 hour", 2: "2 hours"}
@@ -444,16 +444,16 @@ def test_an_explanation_reads_like_a_sentence():
         texts = {
             line.text for line in explain_score(model, Subject(features_of(events, [model])), at, UTC, 0)
         }
-        assert f"Last interaction: {words} since interaction" in texts
+        assert f"Last interaction: {words} since the last interaction" in texts
     composite = compile_model(built_in_models()["composite"])
     agreed = [happened("consent_changed", email=True)]
     texts = {line.text for line in explain_score(composite, Subject(features_of(agreed)), T0, UTC, 0)}
-    assert "Email consent: email consent is yes (needed: yes), weighted 0.25" in texts
+    assert "Email consent: e-mail consent is yes, 30 points, weighted 0.25" in texts
     rules = compile_model(built_in_models()["rules"])
     events = [happened("profile_updated", fields={"industry": "SaaS", "title": "Chef"})]
     said = {line.text for line in explain_score(rules, Subject(features_of(events)), T0, UTC, 0)}
     assert said >= {
         "Target industry: industry is SaaS (needed: one of SaaS, Enterprise Software)",
         "Decision maker: title is Chef (needed: with director)",
-        "Free mailbox: no email (needed: matching @(gmail|yahoo|hotmail|outlook)\\.)",
+        "Free mailbox: no e-mail (needed: matching @(gmail|yahoo|hotmail|outlook)\\.)",
     }

@@ -283,15 +283,15 @@ def test_an_explanation_says_how_often_acts_counted_and_how_they_fade():
         "R2: 7 x 1 point, fading over 7 days",
         "R3: 0 x 1 point",
         "R4: 7 x 5 points",
-        "R5: 7 x, counted 3 x -5 points, takes at most 10",
-        "R5 takes at most 10",
-        "g is capped at 20",
+        "R5: 7 x, counted 3 x -5 points, never below -10",
+        "never below -10 points for R5",
+        "at most 20 points for g",
     ]
 
 
 def test_an_explanation_says_that_a_group_is_held():
     model = model_of("base = -30", group="min = -20\nmax = 9")
-    assert said(model, []) == ["R0: always", "g takes at most 20"]
+    assert said(model, []) == ["R0: always", "never below -20 points for g"]
 
 
 def test_half_a_day_and_a_thousand_days_are_said_as_they_were_written():

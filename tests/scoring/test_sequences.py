@@ -123,11 +123,11 @@ def test_the_evidence_names_the_events():
         if line.rule.startswith("Pricing")
     ]
     assert text == (
-        "Pricing, then a demo: 1 x 10 points, last by page_viewed:/pricing at 2025-10-09 10:00:00 UTC, "
-        "then demo_requested at 2025-10-09 10:05:00 UTC"
+        "Pricing, then a demo: 1 x 10 points, last by page viewed /pricing at 2025-10-09 10:00:00 UTC, "
+        "then demo requested at 2025-10-09 10:05:00 UTC"
     )
     [none, *_] = explain_score(MODEL, Subject(Features()), T0, UTC, 1)
-    assert none.text == "Pricing, then a demo: not yet page_viewed:/pricing, then demo_requested"
+    assert none.text == "Pricing, then a demo: not yet page viewed /pricing, then demo requested"
 
 
 def test_a_sequence_of_signals_can_be_read_with_a_window():

@@ -56,11 +56,14 @@ export const exactDay = (moment: string | Date, zone: string): string => new Int
 /** How far the server's clock is ahead of this one, in milliseconds. */
 export const clockSkew = signal(0);
 
+/** The moment up to which times are counted, if a page shows one that is not now. */
+export const shownMoment = signal<number | null>(null);
+
 const UNITS: [Intl.RelativeTimeFormatUnit, number][] = [["day", 86_400], ["hour", 3_600], ["minute", 60], ["second", 1]];
 
 export function ago(moment: string | null): string {
   if (!moment) return text("never");
-  const seconds = Math.max(0, (Date.now() + clockSkew.value - Date.parse(moment)) / 1000);
+  const seconds = Math.max(0, ((shownMoment.value ?? Date.now() + clockSkew.value) - Date.parse(moment)) / 1000);
   const [unit, length] = UNITS.find(([, each]) => seconds >= each) ?? ["second", 1];
   return relative.value.format(-Math.floor(seconds / length), unit);
 }

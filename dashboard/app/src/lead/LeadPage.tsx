@@ -11,7 +11,7 @@ import { BOARD_MODEL, bandOf, type Override, type Score, reachedBy, titleOf } fr
 import { Total } from "../leads/Total";
 import { follow } from "../live";
 import { leadAddress, navigate, query, withQuery } from "../route";
-import { ago, exactly, number, signed, stageName, text, words } from "../text";
+import { ago, exactly, number, shownMoment, signed, stageName, text, words } from "../text";
 import { Actions } from "./Actions";
 import { Attribution } from "./Attribution";
 import { causeOf, type Detail, type Entry, evidenceOf, grouped, type Line, nameOf, netted } from "./detail";
@@ -78,6 +78,8 @@ export default function LeadPage({ leadId }: { leadId: string }) {
   }, [leadId, model, asOf]);
 
   const found = detail.value;
+  const at = asOf && found ? Date.parse(found.as_of) : null;
+  useEffect(() => { shownMoment.value = at; return () => { shownMoment.value = null; }; }, [at]); // all days of the page count up to its moment
   useEffect(() => { if (found) document.title = `${titleOf(found.lead)} · Leadstream`; });
   if (problem.value && !found) return <section class="card"><h2>{problem.value}</h2><p><a href="/">{text("back")}</a></p></section>;
   if (!found) return <p class="hint" role="status">{text("loading")}</p>;

@@ -1,0 +1,235 @@
+"""Statements of the list of leads as of a moment that is over, made of histories: the highest rounded total first. No I/O.
+
+Which lead had an identity then, and its total and stage of then, are recorded facts. One index of the ledger has a lead's
+total of any moment; whatever else is asked is looked up only of leads that the page comes to.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Select,
+    and_,
+    any_,
+    case,
+    cast,
+    column,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    true,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
+
+from projections.lead_lists import FIRST_PAGE, LeadFilters, LeadPosition, PageStart
+from projections.queries import REFUSES_PROFILING
+from projections.tables import (
+    identities,
+    identity_history,
+    lead_records,
+    leads,
+    qualification_overrides,
+    score_history,
+    stage_history,
+)
+from scoring.features.texts import fold_text
+
+MOST_RECORDS_OF_LISTED = 500
+"""Of a lead that are folded for a list; of a lead with more, the list has the histories only."""
+
+
+def past_page(
+    tenant: str,
+    model: str,
+    filters: LeadFilters,
+    at: datetime,
+    *,
+    limit: int,
+    start: PageStart = FIRST_PAGE,
+) -> Select[Any]:
+    """A page of the leads that were there: today's row of each, and `rounded`, the total of then; null: it was not scored. Of `filters`,
+    owners and silence are of now only, and not used here. A search looks in today's names.
+    """
+    change = score_history.c
+    total = (
+        select(change.total, change.removed)
+        .where(change.lead_key == leads.c.lead_key, change.model == model, change.at <= at)
+        .order_by(change.at.desc(), change.position.desc())
+        .limit(1)
+        .lateral("total")
+    )
+    # As `rounded_points`: half up, also below zero. Without an entry the total was 0.
+    points = func.floor(func.coalesce(total.c.total, 0) + 0.5)
+    rounded = case((total.c.removed, null()), else_=cast(points, Integer))
+    conditions: list[ColumnElement[bool]] = [leads.c.tenant == tenant]
+    if not filters.anonymous:
+        conditions.append(leads.c.identified)
+    if filters.search:
+        forms = {fold_text(filters.search), filters.search.casefold()}
+        parts = (leads.c.search.contains(form, autoescape=True) for form in sorted(forms))
+        addresses = (
+            column == each for each in filters.addresses for column in (leads.c.email, leads.c.phone)
+        )
+        conditions.append(or_(*parts, *addresses))
+    if filters.band is not None:
+        conditions.append(~REFUSES_PROFILING)
+    ranked = (
+        select(leads.c.lead_key, leads.c.created_at, rounded.label("rounded"))
+        .select_from(leads.outerjoin(total, true()))
+        .where(*conditions)
+        .subquery("ranked")
+    )
+    # With an offset the order comes first, so what follows is looked up of few leads.
+    in_order = (
+        select(ranked)
+        .where(_after(start.after, ranked.c) if start.after is not None else true())
+        .order_by(*_order(ranked.c))
+        .offset(0)
+        .subquery("in_order")
+    )
+    page = (
+        select(in_order)
+        .where(*_were_there(in_order.c.lead_key, at), *_filtered(in_order.c.lead_key, model, filters, at))
+        .order_by(*_order(in_order.c))
+        .limit(limit)
+        .offset(start.offset)
+        .subquery("page")
+    )
+    return (
+        select(leads, page.c.rounded)
+        .select_from(page.join(leads, leads.c.lead_key == page.c.lead_key))
+        .order_by(*_order(page.c))
+    )
+
+
+def _order(columns: Any) -> Sequence[ColumnElement[Any]]:
+    return columns.rounded.desc().nulls_last(), columns.created_at.desc(), columns.lead_key.desc()
+
+
+def _after(last: LeadPosition, columns: Any) -> ColumnElement[bool]:
+    """What comes behind a position in that order."""
+    newer = tuple_(columns.created_at, columns.lead_key)
+    older = newer < tuple_(literal(last.created_at), literal(last.lead_key, BigInteger()))
+    if last.rounded is None:
+        return and_(columns.rounded.is_(None), older)
+    return or_(
+        columns.rounded < last.rounded,
+        columns.rounded.is_(None),
+        and_(columns.rounded == last.rounded, older),
+    )
+
+
+def _were_there(lead_key: ColumnElement[Any], at: datetime) -> list[ColumnElement[bool]]:
+    """The lead had an identity then."""
+    own, later = identity_history, identity_history.alias("later")
+    reassigned = (
+        select(later.c.epoch)
+        .where(
+            later.c.identity_key == own.c.identity_key,
+            later.c.epoch > own.c.epoch,
+            later.c.attached_at <= at,
+        )
+        .exists()
+    )
+    return [
+        select(own.c.epoch).where(own.c.lead_key == lead_key, own.c.attached_at <= at, ~reassigned).exists()
+    ]
+
+
+def _filtered(
+    lead_key: ColumnElement[Any], model: str, filters: LeadFilters, at: datetime
+) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if filters.stage is not None:
+        entered = stage_history.c
+        stage = (
+            select(entered.stage)
+            .where(entered.lead_key == lead_key, entered.at <= at)
+            .order_by(entered.at.desc(), entered.position.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
+        conditions.append(func.coalesce(stage, "new") == filters.stage)
+    if filters.band is not None:
+        scale, band = filters.band
+        change = score_history.c
+        reached = (
+            select(change.bands[scale].astext)
+            .where(change.lead_key == lead_key, change.model == model, change.at <= at)
+            .order_by(change.at.desc(), change.position.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
+        conditions.append(reached == band)
+    return conditions
+
+
+# Of the leads of a page
+
+
+def last_changes_of(lead_keys: Sequence[int], at: datetime) -> Select[Any]:
+    """The entry of each lead and model that made its total and bands at that moment, or that removed the score."""
+    change = score_history.c
+    return (
+        select(score_history)
+        .ext(distinct_on(change.lead_key, change.model))
+        .where(_among(change.lead_key, lead_keys), change.at <= at)
+        .order_by(change.lead_key, change.model, change.at.desc(), change.position.desc())
+    )
+
+
+def stages_of(lead_keys: Sequence[int], at: datetime) -> Select[Any]:
+    """The stages that these leads entered up to a moment, in order."""
+    entered = stage_history.c
+    return (
+        select(stage_history)
+        .where(_among(entered.lead_key, lead_keys), entered.at <= at)
+        .order_by(entered.lead_key, entered.at, entered.position)
+    )
+
+
+def overrides_of(lead_keys: Sequence[int], at: datetime) -> Select[Any]:
+    """The qualifications by hand of these leads up to a moment, in order."""
+    entry = qualification_overrides.c
+    return (
+        select(qualification_overrides)
+        .where(_among(entry.lead_key, lead_keys), entry.at <= at)
+        .order_by(entry.lead_key, entry.at, entry.position)
+    )
+
+
+def identities_attached(lead_keys: Sequence[int], at: datetime) -> Select[Any]:
+    """(lead_key, identity) that these leads had then and have today."""
+    return select(identities.c.lead_key, identities.c.identity).where(
+        _among(identities.c.lead_key, lead_keys), identities.c.attached_at <= at
+    )
+
+
+def records_of(lead_keys: Sequence[int], at: datetime) -> Select[Any]:
+    """(lead_key, record) up to a moment, in recorded order; of each lead at most one more than are folded."""
+    keys = func.unnest(literal(list(lead_keys), ARRAY(BigInteger())))
+    requested = keys.table_valued(column("lead_key", BigInteger()), name="requested").render_derived()
+    record = lead_records.c
+    first = (
+        select(record.record, record.position)
+        .where(record.lead_key == requested.c.lead_key, record.at <= at)
+        .order_by(record.position)
+        .limit(MOST_RECORDS_OF_LISTED + 1)
+        .lateral("first")
+    )
+    return (
+        select(requested.c.lead_key, first.c.record)
+        .select_from(requested.join(first, true()))
+        .order_by(requested.c.lead_key, first.c.position)
+    )
+
+
+def _among(key: ColumnElement[Any], keys: Sequence[int]) -> ColumnElement[bool]:
+    return key == any_(literal(list(keys), ARRAY(BigInteger())))

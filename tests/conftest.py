@@ -1,8 +1,8 @@
 """Shared fixtures: one real PostgreSQL and one real Kafka per test process, started by the first test that
 needs them; a fresh database, and topics under a prefix of its own, per test.
 
-`make check` runs the tests that are marked `pure`, `make test` all of them in several processes. Both marks and
-order are set here.
+`make check` runs the tests that are marked `pure`, `make test` all but those that are marked `soak`, and `make soak` those,
+and everything else for longer. The marks of servers, `pure` and the order of files are set here.
 """
 
 import fcntl
@@ -36,11 +36,12 @@ from tests.hanging import (
 )
 from tests.ports import free_port
 
-# At a desk, properties look for new counterexamples at every run; a landing is judged by the same ones.
+# At a desk, properties look for new counterexamples at every run; a landing is judged by the same ones. Few examples each
+# time: the runs of a day are many.
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("desk", PATIENT)
-settings.register_profile("ci", PATIENT, derandomize=True)
-settings.register_profile("quick", PATIENT, max_examples=25)  # for `make check`
+settings.register_profile("desk", PATIENT, max_examples=25)
+settings.register_profile("ci", PATIENT, max_examples=25, derandomize=True)
+settings.register_profile("check", PATIENT, max_examples=10)  # for `make check`
 settings.register_profile("soak", PATIENT, max_examples=1_000)  # for `make soak`
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
@@ -99,7 +100,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark, fixtures in SERVERS.items():
             if fixtures.intersection(getattr(item, "fixturenames", ())):
                 item.add_marker(mark)
-        if not any(item.get_closest_marker(mark) for mark in (*SERVERS, "slow")):
+        if not any(item.get_closest_marker(mark) for mark in (*SERVERS, "slow", "soak")):
             item.add_marker("pure")
     turns = {tests / name: turn for turn, name in enumerate(SLOWEST_FIRST)}
     items.sort(key=lambda item: turns.get(item.path, len(turns)))

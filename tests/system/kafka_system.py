@@ -152,7 +152,7 @@ def publish(cluster, records):
 class Load(threading.Thread):
     """Lets a producer send as much as keeps the workers busy; knows how much is outstanding."""
 
-    def __init__(self, cluster, producer, *, most=4_000):
+    def __init__(self, cluster, producer, *, most=600):
         super().__init__(name="load", daemon=True)
         self._ends = Ends(cluster)
         self._producer = producer

@@ -73,7 +73,8 @@ SOAK_TURNS ?= 10
 soak: setup
 	$(PY) -m pytest $(SIDE_BY_SIDE) -m pure --hypothesis-profile=soak --timeout=3600
 	$(PY) -m pytest $(SIDE_BY_SIDE) -m soak --timeout=3600
-	CHAOS_TURNS=$(SOAK_TURNS) $(PY) -m pytest -s --timeout=14400 tests/system
+	CHAOS_TURNS=$(SOAK_TURNS) $(PY) -m pytest -s --timeout=14400 \
+	  tests/system tests/leadstream/test_restate.py tests/leadstream/test_killed_erasure.py
 
 bench: setup
 	$(PY) -m bench

@@ -52,7 +52,7 @@ _numbers = itertools.count(1)
 
 SERVERS = {
     "postgres": {"postgres_url", "database_url", "made_cluster", "empty_data_dir"},
-    "kafka": {"kafka_broker", "own_broker", "proxied_broker", "cluster"},
+    "kafka": {"kafka_broker", "mortal_broker", "own_broker", "proxied_broker", "cluster"},
 }
 """The fixtures that start a server, by the mark of the tests that use them."""
 
@@ -87,8 +87,10 @@ SLOWEST_FIRST = [
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """The number of processes: of `make check` as many as there are cores, of `make test` one more, since tests of servers wait."""
-    waiting = config.getoption("markexpr") != "pure"
+    """The number of processes: of `make check` as many as there are cores, of `make test` two more, since tests of servers wait
+    for a third of their time.
+    """
+    waiting = 0 if config.getoption("markexpr") == "pure" else 2
     return min((os.cpu_count() or 1) + waiting, 4)
 
 
@@ -255,11 +257,18 @@ def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         yield broker
 
 
-@pytest.fixture
-def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """A broker that the test may kill and restart."""
+@pytest.fixture(scope="session")
+def mortal_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     with _broker(tmp_path_factory) as broker:
         yield broker
+
+
+@pytest.fixture
+def own_broker(mortal_broker: Broker) -> Broker:
+    """A broker that the test may kill and restart. The next test gets the same one, up again: each needs a prefix of its own."""
+    if not mortal_broker.running:
+        mortal_broker.restart()
+    return mortal_broker
 
 
 @pytest.fixture(scope="session")

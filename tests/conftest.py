@@ -240,10 +240,21 @@ def share_loaded_classes() -> None:
     )
 
 
+PREPARED = ("meta.properties", "bootstrap.checkpoint")
+"""What preparing a broker's directory leaves there, by a program of its own; one of a process serves its later brokers, too."""
+
+
 @contextmanager
 def _broker(directories: pytest.TempPathFactory, *, proxy: int | None = None) -> Iterator[Broker]:
+    prepared = directories.getbasetemp() / "prepared-log"
     with server_directory(directories) as data_dir:
+        if prepared.exists():
+            shutil.copytree(prepared, data_dir / "log")
         broker = start_broker(data_dir, free_port(), proxy=proxy)
+        if not prepared.exists():
+            prepared.mkdir()
+            for name in PREPARED:
+                shutil.copy(data_dir / "log" / name, prepared)
         try:
             yield broker
         finally:

@@ -58,32 +58,37 @@ SERVERS = {
 
 SLOWEST_FIRST = [
     "system/test_kafka_chaos.py",
-    "leadstream/test_killed_erasure.py",
     "kafka/test_kafka_serve.py",
-    "deploy/test_alerts_live.py",
+    "system/test_kafka_brokers.py",
     "docs/test_readme_walk.py",
+    "leadstream/test_restate.py",
+    "leadstream/test_killed_erasure.py",
+    "system/test_crashes.py",
+    "kafka/test_kafka_projection.py",
     "gateway/test_openapi_by_schemathesis.py",
     "system/test_kafka_network.py",
-    "system/test_kafka_brokers.py",
+    "leadstream/test_demo.py",
+    "leadstream/test_hostile_requests.py",
+    "drivers/test_drivers_alike.py",
     "kafka/test_read_only_root.py",
-    "system/test_crashes.py",
-    "leadstream/test_restate.py",
     "kafka/test_erasing_on_kafka.py",
     "leadstream/test_erasing.py",
     "dashboard/test_pages_in_chromium.py",
     "dashboard/test_models_in_chromium.py",
-    "kafka/test_kafka_projection.py",
+    "leadstream/test_backup.py",
+    "kafka/test_kafka_unreadable.py",
+    "kafka/test_kafka_cross_check.py",
     "system/test_late_ends.py",
     "kafka/test_kafka_retention.py",
     "kafka/test_faust_host.py",
-    "drivers/test_drivers_alike.py",
     "producers/test_track_js_in_chromium.py",
     "producers/test_chat_widget_in_chromium.py",
     "dashboard/test_workflows_in_chromium.py",
     "dashboard/test_analytics_in_chromium.py",
     "kafka/test_kafka_cli.py",
+    "kafka/test_kafka_garbage.py",
 ]
-"""Files that take a minute or more. They start first, so that no process works on one alone at the end."""
+"""Files that take half a minute or more. They start first, so that no process works on one alone at the end."""
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -26,7 +26,7 @@ PARTITIONS = 3
 SECONDS = 180.0
 LATER = 15.0
 """What a loaded machine may add to a wait that is bounded. An unbounded one would take a minute or more."""
-AT_ONCE = 1.0
+AT_ONCE = 3.0
 """Far below any wait for Kafka."""
 
 

@@ -48,10 +48,11 @@ SIDE_BY_SIDE := -n auto --dist loadfile --no-loadscope-reorder
 side-by-side:
 	@printf '%s\n' '$(SIDE_BY_SIDE)'
 
-# For the daily loop: no Kafka, no PostgreSQL, nothing slow.
+# Three tiers. For the daily loop: lint, types, and the tests without Kafka, PostgreSQL and anything slow; a minute.
 check: setup lint
-	$(PY) -m pytest $(SIDE_BY_SIDE) -m pure --hypothesis-profile=quick
+	$(PY) -m pytest $(SIDE_BY_SIDE) -m pure --hypothesis-profile=check
 
+# Before a landing: every kind of test, every kind of fault, on real servers; about ten minutes on two cores.
 test: lint pytest
 
 pytest: setup
@@ -65,15 +66,15 @@ coverage: setup
 	$(PY) -m pytest $(SIDE_BY_SIDE) --cov --cov-report=term:skip-covered \
 	  $(if $(filter tests,$(COVERAGE_OF)),--cov-fail-under=90) $(COVERAGE_OF)
 
-# The properties with ten times the examples, and the chaos tests for longer, with progress; CHAOS_SEED reproduces what
-# one of them has printed.
-SOAK_FAULTS ?= 1000
-SOAK_TURNS ?= 5
+# Now and then, for hours: the properties with forty times the examples, long stories, and the chaos tests for longer, with
+# progress; CHAOS_SEED reproduces what one of them has printed.
+SOAK_TURNS ?= 10
 
 soak: setup
 	$(PY) -m pytest $(SIDE_BY_SIDE) -m pure --hypothesis-profile=soak --timeout=3600
-	CHAOS_FAULTS=$(SOAK_FAULTS) CHAOS_TURNS=$(SOAK_TURNS) $(PY) -m pytest -s --timeout=14400 \
-	  tests/system/test_kafka_network.py tests/system/test_kafka_brokers.py tests/system/test_kafka_chaos.py
+	$(PY) -m pytest $(SIDE_BY_SIDE) -m soak --timeout=3600
+	CHAOS_TURNS=$(SOAK_TURNS) $(PY) -m pytest -s --timeout=14400 \
+	  tests/system tests/leadstream/test_restate.py tests/leadstream/test_killed_erasure.py
 
 bench: setup
 	$(PY) -m bench

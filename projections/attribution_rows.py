@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from msgspec import json
 
-from projections.facts import jsonb_text, storable_text
+from projections.column_values import jsonb_text, storable_text
 from projections.rows import CreditRestatementRow, CreditRow, LeadConversionRow, LeadPathRow
 from projections.tables import hashed_key, lead_row_key
 from schemas.moment import moment

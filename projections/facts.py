@@ -4,22 +4,18 @@ They are total: every record that decodes gives rows that PostgreSQL accepts. Fa
 lead, so a merge or a split changes no fact.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
 
-import msgspec
-
-from projections.channels import channel_of
+from projections.column_values import exact_decimal, jsonb_text, storable_or_none, storable_text
+from projections.engagement_rows import engagement_row, retracted_session_row, session_row
 from projections.lead_records import lead_record_row
 from projections.rows import (
     WORKFLOWS,
     AppliedEventRow,
     BandChangeRow,
     DeadLetterRow,
-    EngagementRow,
     IdentityAttachmentRow,
     IdentityRow,
     LeadRow,
@@ -27,7 +23,6 @@ from projections.rows import (
     PublicationRow,
     QualificationOverrideRow,
     ScoreChangeRow,
-    SessionRow,
     SessionScoreRow,
     SettingsVersionRow,
     StageEntryRow,
@@ -57,14 +52,11 @@ from schemas.activity import (
     ModelChanged,
     ModelRemoved,
     RedirectChanged,
-    SessionPut,
     SettingsChanged,
     WorkflowsChanged,
 )
-from schemas.decode import Refusal, decode_activity, decode_dead_letter, decode_source, decode_statement
-from schemas.envelope import Campaign, Context, Device, Event, tag_of
-from schemas.events import EVENT_TYPES, PurchaseMade
-from schemas.moment import millis, moment
+from schemas.decode import Refusal, decode_activity, decode_dead_letter, decode_statement
+from schemas.moment import moment
 from schemas.record import Record
 from schemas.statements import (
     BandChanged,
@@ -81,7 +73,6 @@ from schemas.statements import (
     Statement,
     WorkflowTriggered,
 )
-from scoring.features.signals import minor_units
 from scoring.features.texts import fold_text
 from scoring.models.points import ONE_POINT, rounded_points
 
@@ -122,7 +113,7 @@ def dead_letter_of_foreign_record(record: Record, reason: str) -> DeadLetterRow:
         record.position,
         storable_text(reason),
         None,
-        _storable_or_none(record.key),
+        storable_or_none(record.key),
         record.value or b"",
         NO_POSITION,
     )
@@ -156,13 +147,13 @@ def _changes_of_activity(activity: Activity, record: Record) -> Iterator[TableCh
             )
             yield lead_record_row(activity, record)
             if activity.event is not None:
-                yield _engagement_row(activity.event, activity, record, late=False)
-            yield from (_session_row(put, activity) for put in activity.sessions)
+                yield engagement_row(activity.event, activity, record, late=False)
+            yield from (session_row(put, activity) for put in activity.sessions)
         case IdentityDelta():
             yield lead_record_row(activity, record)
-            yield _engagement_row(activity.event, activity, record, late=activity.late)
-            yield from (_session_row(put, activity) for put in activity.sessions)
-            yield from (_retracted_session_row(session_id, activity) for session_id in activity.retracted)
+            yield engagement_row(activity.event, activity, record, late=activity.late)
+            yield from (session_row(put, activity) for put in activity.sessions)
+            yield from (retracted_session_row(session_id, activity) for session_id in activity.retracted)
         case IdentityDetached() | RedirectChanged():
             yield lead_record_row(activity, record)
         case ModelChanged() | ModelRemoved() if record.partition == 0:  # every partition has it
@@ -190,9 +181,9 @@ def _publication_row(change: ModelChanged | ModelRemoved) -> PublicationRow:
         version=change.version,
         text=None if published is None else storable_text(published.text),
         fire=published is not None and published.fire,
-        by=_storable_or_none(change.by),
-        note=_storable_or_none(change.note),
-        change="retired" if published is None else _storable_or_none(published.change),
+        by=storable_or_none(change.by),
+        note=storable_or_none(change.note),
+        change="retired" if published is None else storable_or_none(published.change),
         recorded_at=moment(change.recorded_at),
         folding=1 if published is None else published.folding,
     )
@@ -205,119 +196,11 @@ def _row_of_workflows(change: WorkflowsChanged) -> PublicationRow:
         version=change.version,
         text=storable_text(change.text),
         fire=False,
-        by=_storable_or_none(change.by),
-        note=_storable_or_none(change.note),
-        change=_storable_or_none(change.change),
+        by=storable_or_none(change.by),
+        note=storable_or_none(change.note),
+        change=storable_or_none(change.change),
         recorded_at=moment(change.recorded_at),
         folding=change.folding,
-    )
-
-
-def _engagement_row(
-    raw: bytes, activity: IdentityAttached | IdentityDelta, record: Record, *, late: bool
-) -> EngagementRow:
-    event = decode_source(raw)
-    if not isinstance(event, Event):
-        raise Refusal("event", "is not an event of a producer")
-    context = event.context or _NO_CONTEXT
-    campaign = context.campaign or _NO_CAMPAIGN
-    device = event.device or _NO_DEVICE
-    revenue, currency = _revenue_of(event, context)
-    return EngagementRow(
-        identity_key=hashed_key(activity.identity),
-        occurred_at=moment(millis(event.occurred_at)),
-        partition=record.partition,
-        position=record.position,
-        tenant=event.tenant,
-        event_id=event.event_id,
-        type=tag_of(type(event)),
-        channel=channel_of(event),
-        source=event.source,
-        recorded_at=moment(millis(event.recorded_at or event.occurred_at)),
-        session_id=_storable_or_none(event.session_id),
-        late=late,
-        imported=event.imported,
-        title=_storable_or_none(getattr(event, "title", None) or context.title),
-        url=_storable_or_none(getattr(event, "url", None) or context.url),
-        referrer=_storable_or_none(context.referrer),
-        engagement_value=context.engagement_value,
-        revenue_minor=revenue,
-        currency=currency,
-        source_type=_storable_or_none(context.source_type),
-        source_id=_storable_or_none(context.source_id),
-        source_name=_storable_or_none(context.source_name),
-        campaign_source=_storable_or_none(campaign.source),
-        campaign_medium=_storable_or_none(campaign.medium),
-        campaign_name=_storable_or_none(campaign.name),
-        campaign_term=_storable_or_none(campaign.term),
-        campaign_content=_storable_or_none(campaign.content),
-        device_type=_storable_or_none(device.type),
-        os=_storable_or_none(device.os),
-        browser=_storable_or_none(device.browser),
-        location=_storable_or_none(context.location),
-        ip=_storable_or_none(context.ip),
-        details=_event_details(event),
-        channel_group=_storable_or_none(event.traffic_origin.group) if event.traffic_origin else None,
-    )
-
-
-def _revenue_of(event: Event, context: Context) -> tuple[int, str] | tuple[None, None]:
-    """(minor units, currency): what a purchase is worth, or what the context says that another event earned."""
-    if isinstance(event, PurchaseMade):
-        return minor_units(event.value, event.currency), event.currency
-    if context.revenue is None or context.currency is None:
-        return None, None
-    return minor_units(context.revenue, context.currency), context.currency
-
-
-def _event_details(event: Event) -> str | None:
-    """The fields that only this type of event has, unless they are empty."""
-    own = {}
-    for name in _OWN_FIELDS[type(event)]:
-        value = getattr(event, name)
-        if value is not None and value != "":
-            own[name] = value
-    if event.extra:
-        own["extra"] = event.extra
-    return jsonb_text(own) if own else None
-
-
-def _session_row(put: SessionPut, activity: IdentityAttached | IdentityDelta) -> SessionRow:
-    return SessionRow(
-        session_key=session_row_key(activity.identity, put.session_id),
-        identity_key=hashed_key(activity.identity),
-        tenant=activity.tenant,
-        session_id=put.session_id,
-        producer_id=_storable_or_none(put.producer_id),
-        campaign=_storable_or_none(put.campaign),
-        revision=put.revision,
-        retracted=False,
-        opened_at=moment(put.opened_at),
-        last_at=moment(put.last_at),
-        closed=put.closed,
-        pages=put.pages,
-        clicks=put.clicks,
-        important_clicks=put.important_clicks,
-    )
-
-
-def _retracted_session_row(session_id: str, activity: IdentityDelta) -> SessionRow:
-    """The row stays: an older record of another partition may come after this one."""
-    return SessionRow(
-        session_key=session_row_key(activity.identity, session_id),
-        identity_key=hashed_key(activity.identity),
-        tenant=activity.tenant,
-        session_id=session_id,
-        producer_id=None,
-        campaign=None,
-        revision=activity.revision,
-        retracted=True,
-        opened_at=None,
-        last_at=None,
-        closed=True,
-        pages=0,
-        clicks=0,
-        important_clicks=0,
     )
 
 
@@ -373,8 +256,8 @@ def _band_change(statement: BandChanged, lead_key: int, record: Record) -> list[
             statement.model,
             statement.version,
             statement.scale,
-            _storable_or_none(statement.band),
-            _storable_or_none(statement.previous),
+            storable_or_none(statement.band),
+            storable_or_none(statement.previous),
             jsonb_text(statement.crossed),
             statement.silent,
             storable_text(statement.caused_by),
@@ -392,9 +275,9 @@ def _qualification_override(
             record.position,
             storable_text(statement.model),
             storable_text(statement.scale),
-            _storable_or_none(statement.band),
-            _storable_or_none(statement.previous),
-            _storable_or_none(statement.by),
+            storable_or_none(statement.band),
+            storable_or_none(statement.previous),
+            storable_or_none(statement.by),
             statement.until,
             statement.silent,
             storable_text(statement.caused_by),
@@ -535,7 +418,7 @@ def lead_row_of_card(statement: LeadScored, lead_key: int, position: int) -> Lea
         created_at=statement.created_at,
         last_interaction_at=statement.last_interaction_at,
         stage=statement.stage,
-        redirect=_storable_or_none(statement.redirect),
+        redirect=storable_or_none(statement.redirect),
         identities=statement.identities,
         as_of=statement.at,
         name=name or None,
@@ -575,49 +458,11 @@ def _dead_letter_row(dead_letter: DeadLetter, position: int) -> DeadLetterRow:
         dead_letter.partition,
         dead_letter.position,
         storable_text(dead_letter.reason),
-        _storable_or_none(dead_letter.field),
-        _storable_or_none(dead_letter.key),
+        storable_or_none(dead_letter.field),
+        storable_or_none(dead_letter.key),
         dead_letter.original,
         position,
     )
-
-
-# Values
-
-
-def storable_text(text: str) -> str:
-    """The text, with a replacement character for what PostgreSQL cannot store."""
-    if text.isascii() and "\0" not in text:
-        return text
-    return _UNSTORABLE.sub("\ufffd", text)
-
-
-def jsonb_text(value: Any) -> str:
-    """JSON text that `jsonb` accepts."""
-    try:
-        encoded = _JSON.encode(value)
-    except UnicodeEncodeError:
-        encoded = _JSON.encode(_storable_value(value))
-    if b"\\u0000" in encoded:
-        encoded = _JSON.encode(_storable_value(msgspec.json.decode(encoded)))
-    return encoded.decode()
-
-
-def _storable_value(value: Any) -> Any:
-    match value:
-        case str():
-            return storable_text(value)
-        case dict():
-            return {storable_text(str(name)): _storable_value(entry) for name, entry in value.items()}
-        case list() | tuple():
-            return [_storable_value(entry) for entry in value]
-        case _:
-            return value
-
-
-def exact_decimal(value: float) -> Decimal:
-    """The number as the statement has it: its shortest decimal form is exact."""
-    return Decimal(repr(value))
 
 
 def _within_int(number: int) -> int:
@@ -630,27 +475,7 @@ def rounded_column_points(total: float) -> int:
     return _within_int(rounded_points(int(exact_decimal(total) * ONE_POINT)))
 
 
-def _storable_or_none(value: str | None) -> str | None:
-    return None if value is None else storable_text(value)
-
-
 def _profile_field_text(fields: dict[str, Any], name: str) -> str | None:
     """A profile field as text; None if it is missing or empty."""
     value = fields.get(name)
     return None if value is None or value == "" else storable_text(str(value))
-
-
-_NO_CONTEXT: Final = Context()
-_NO_CAMPAIGN: Final = Campaign()
-_NO_DEVICE: Final = Device()
-_OWN_COLUMNS: Final = frozenset({"title", "url"})
-_OWN_FIELDS: Final = {
-    kind: tuple(
-        name
-        for name in kind.__struct_fields__
-        if name not in Event.__struct_fields__ and name not in _OWN_COLUMNS
-    )
-    for kind in EVENT_TYPES
-}
-_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
-_JSON: Final = msgspec.json.Encoder(decimal_format="number")

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Table
 
 from projections.attribution_rows import conversion_rows, credit_rows, path_rows, restatement_rows
-from projections.facts import jsonb_text
+from projections.column_values import jsonb_text
 from projections.rows import LeadDayRow, LeadEngagementsRow, LeadJourneyRow, LeadStayRow
 from projections.tables import (
     credit_restatements,

@@ -1,8 +1,8 @@
 """Shared fixtures: one real PostgreSQL and one real Kafka per test process, started by the first test that
 needs them; a fresh database, and topics under a prefix of its own, per test.
 
-`make check` runs the tests that are marked `pure`, `make test` all of them in several processes. Both marks and
-order are set here.
+`make check` runs the tests that are marked `pure`, `make test` all but those that are marked `soak`, and `make soak` those,
+and everything else for longer. The marks of servers, `pure` and the order of files are set here.
 """
 
 import fcntl
@@ -36,11 +36,12 @@ from tests.hanging import (
 )
 from tests.ports import free_port
 
-# At a desk, properties look for new counterexamples at every run; a landing is judged by the same ones.
+# At a desk, properties look for new counterexamples at every run; a landing is judged by the same ones. Few examples each
+# time: the runs of a day are many.
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("desk", PATIENT)
-settings.register_profile("ci", PATIENT, derandomize=True)
-settings.register_profile("quick", PATIENT, max_examples=25)  # for `make check`
+settings.register_profile("desk", PATIENT, max_examples=25)
+settings.register_profile("ci", PATIENT, max_examples=25, derandomize=True)
+settings.register_profile("check", PATIENT, max_examples=10)  # for `make check`
 settings.register_profile("soak", PATIENT, max_examples=1_000)  # for `make soak`
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
@@ -51,43 +52,50 @@ _numbers = itertools.count(1)
 
 SERVERS = {
     "postgres": {"postgres_url", "database_url", "made_cluster", "empty_data_dir"},
-    "kafka": {"kafka_broker", "own_broker", "proxied_broker", "cluster"},
+    "kafka": {"kafka_broker", "mortal_broker", "own_broker", "proxied_broker", "cluster"},
 }
 """The fixtures that start a server, by the mark of the tests that use them."""
 
 SLOWEST_FIRST = [
     "system/test_kafka_chaos.py",
-    "leadstream/test_killed_erasure.py",
     "kafka/test_kafka_serve.py",
-    "deploy/test_alerts_live.py",
+    "system/test_kafka_brokers.py",
     "docs/test_readme_walk.py",
+    "leadstream/test_restate.py",
+    "leadstream/test_killed_erasure.py",
+    "system/test_crashes.py",
+    "kafka/test_kafka_projection.py",
     "gateway/test_openapi_by_schemathesis.py",
     "system/test_kafka_network.py",
-    "system/test_kafka_brokers.py",
+    "leadstream/test_demo.py",
+    "leadstream/test_hostile_requests.py",
+    "drivers/test_drivers_alike.py",
     "kafka/test_read_only_root.py",
-    "system/test_crashes.py",
-    "leadstream/test_restate.py",
     "kafka/test_erasing_on_kafka.py",
     "leadstream/test_erasing.py",
     "dashboard/test_pages_in_chromium.py",
     "dashboard/test_models_in_chromium.py",
-    "kafka/test_kafka_projection.py",
+    "leadstream/test_backup.py",
+    "kafka/test_kafka_unreadable.py",
+    "kafka/test_kafka_cross_check.py",
     "system/test_late_ends.py",
     "kafka/test_kafka_retention.py",
     "kafka/test_faust_host.py",
-    "drivers/test_drivers_alike.py",
     "producers/test_track_js_in_chromium.py",
     "producers/test_chat_widget_in_chromium.py",
     "dashboard/test_workflows_in_chromium.py",
     "dashboard/test_analytics_in_chromium.py",
     "kafka/test_kafka_cli.py",
+    "kafka/test_kafka_garbage.py",
 ]
-"""Files that take a minute or more. They start first, so that no process works on one alone at the end."""
+"""Files that take half a minute or more. They start first, so that no process works on one alone at the end."""
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """The number of processes: of `make check` as many as there are cores, of `make test` one more, since tests of servers wait."""
-    waiting = config.getoption("markexpr") != "pure"
+    """The number of processes: of `make check` as many as there are cores, of `make test` two more, since tests of servers wait
+    for a third of their time.
+    """
+    waiting = 0 if config.getoption("markexpr") == "pure" else 2
     return min((os.cpu_count() or 1) + waiting, 4)
 
 
@@ -99,7 +107,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark, fixtures in SERVERS.items():
             if fixtures.intersection(getattr(item, "fixturenames", ())):
                 item.add_marker(mark)
-        if not any(item.get_closest_marker(mark) for mark in (*SERVERS, "slow")):
+        if not any(item.get_closest_marker(mark) for mark in (*SERVERS, "slow", "soak")):
             item.add_marker("pure")
     turns = {tests / name: turn for turn, name in enumerate(SLOWEST_FIRST)}
     items.sort(key=lambda item: turns.get(item.path, len(turns)))
@@ -237,10 +245,21 @@ def share_loaded_classes() -> None:
     )
 
 
+PREPARED = ("meta.properties", "bootstrap.checkpoint")
+"""What preparing a broker's directory leaves there, by a program of its own; one of a process serves its later brokers, too."""
+
+
 @contextmanager
 def _broker(directories: pytest.TempPathFactory, *, proxy: int | None = None) -> Iterator[Broker]:
+    prepared = directories.getbasetemp() / "prepared-log"
     with server_directory(directories) as data_dir:
+        if prepared.exists():
+            shutil.copytree(prepared, data_dir / "log")
         broker = start_broker(data_dir, free_port(), proxy=proxy)
+        if not prepared.exists():
+            prepared.mkdir()
+            for name in PREPARED:
+                shutil.copy(data_dir / "log" / name, prepared)
         try:
             yield broker
         finally:
@@ -254,11 +273,18 @@ def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         yield broker
 
 
-@pytest.fixture
-def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """A broker that the test may kill and restart."""
+@pytest.fixture(scope="session")
+def mortal_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     with _broker(tmp_path_factory) as broker:
         yield broker
+
+
+@pytest.fixture
+def own_broker(mortal_broker: Broker) -> Broker:
+    """A broker that the test may kill and restart. The next test gets the same one, up again: each needs a prefix of its own."""
+    if not mortal_broker.running:
+        mortal_broker.restart()
+    return mortal_broker
 
 
 @pytest.fixture(scope="session")

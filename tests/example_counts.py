@@ -2,9 +2,9 @@
 
 from hypothesis import settings
 
-ORDINARY = 100
+HUNDRED = 100
 
 
 def scaled(count: int) -> int:
-    """`count` in an ordinary run; a quick or long profile (tests/conftest.py) draws so many times fewer or more."""
-    return max(1, count * settings().max_examples // ORDINARY)
+    """`count` where the profile (tests/conftest.py) draws a hundred; so many times fewer or more where it draws fewer or more."""
+    return max(1, count * settings().max_examples // HUNDRED)

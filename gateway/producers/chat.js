@@ -96,7 +96,8 @@
     const crumb = document.cookie.match("(^|; )" + VISITOR + "=([\\w-]{8,64})");
     return crumb ? crumb[2] : "";
   };
-  let session = memory.session || visitor() || kept("localStorage", SESSION) || "";
+  const known = () => memory.session || visitor() || kept("localStorage", SESSION) || "";
+  let session = known();
   let language = option("language") || memory.language || "";
   let flow;
   let order = [];
@@ -292,6 +293,8 @@
     }
   };
   const begin = () => {
+    // track.js may have come after this script.
+    session = session || known();
     const start = { session_id: session || undefined };
     ["utm_source", "utm_medium", "utm_campaign"].forEach((name) => {
       if (parameter(name)) start[name] = decoded(parameter(name));

@@ -30,7 +30,7 @@ from tests.ports import free_port
 from tests.projections.tcp_proxy import Proxy
 from tests.system.crew import Crew
 
-pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.soak]
 
 PARTITIONS = 2
 SECONDS = 120.0

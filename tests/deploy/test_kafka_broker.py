@@ -129,8 +129,11 @@ def find_jars(tmp_path):
     )
 
 
-def test_what_was_written_outlives_a_kill(own_broker):
-    cluster = Cluster(own_broker.address)
+def test_what_was_written_outlives_a_kill_and_a_directory_has_one_owner(own_broker):
+    with pytest.raises(BrokerFailed, match="Another process runs a broker in"):
+        start(own_broker.data_dir, free_port())
+    assert own_broker.running
+    cluster = Cluster(own_broker.address, prefix="outlives-")
     asyncio.run(create_topics(cluster, partitions=1, genesis=GENESIS))
     own_broker.kill()
     assert not own_broker.running
@@ -169,31 +172,23 @@ def test_in_the_foreground_it_stops_on_ctrl_c_and_starts_again_on_its_data(foreg
         assert java_of(tmp_path / "data") is None
 
 
-def test_a_broker_that_its_killed_owner_left_behind_is_replaced(foreground, tmp_path):
+def test_a_broker_that_its_killed_owner_left_behind_is_replaced_and_one_that_dies_is_told(
+    foreground, tmp_path
+):
     port = free_port()
     first = foreground(port)
     first.lines_until("Kafka answers at")
     orphan = java_of(tmp_path / "data")
     first.end(signal.SIGKILL)
     assert java_of(tmp_path / "data") == orphan
-    said = foreground(port).lines_until("Kafka answers at")
+    run = foreground(port)
+    said = run.lines_until("Kafka answers at")
     assert f"process {orphan}" in said
     assert java_of(tmp_path / "data") not in {orphan, None}
 
-
-def test_a_broker_that_dies_in_the_foreground_is_told(foreground, tmp_path):
-    run = foreground(free_port())
-    run.lines_until("Kafka answers at")
     os.kill(java_of(tmp_path / "data"), signal.SIGKILL)
     assert "ended by itself" in run.process.stdout.read()
     assert run.process.wait(60) == 1
-
-
-def test_a_directory_has_one_owner(own_broker):
-    with pytest.raises(BrokerFailed, match="Another process runs a broker in"):
-        start(own_broker.data_dir, free_port())
-    assert own_broker.running
-    assert _answers(own_broker.port)
 
 
 def test_a_taken_port_is_told(tmp_path):

@@ -24,12 +24,14 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 STARTING_SECONDS = 240
 LEADS = "250"
-"""Scoring 400 would be half of the time that the walk takes."""
+"""Of the invented company. Scoring 400 would be half of the time that the walk takes."""
+ON_KAFKA = "## On Kafka"
+"""Where the part begins that only a long walk takes: tests of `make kafka` and of `serve --kafka` have shorter ways."""
 NEEDED = ("unshare", "ip", "bash", "curl", "make", "java", "git")
 
 pytestmark = [
-    pytest.mark.kafka,
     pytest.mark.postgres,
+    pytest.mark.slow,
     pytest.mark.timeout(1_500),
     pytest.mark.skipif(
         any(shutil.which(each) is None for each in NEEDED)
@@ -142,7 +144,6 @@ def session(tmp_path):
             (environment / part.name).symlink_to(part)
     (environment / ".ready").touch()
     tmp_path.chmod(0o755)  # PostgreSQL has a user of its own
-    find_jars()  # while there is a network
     session = ShellSession(directory)
     try:
         yield session
@@ -171,15 +172,42 @@ def board(session, query=""):
     return json.loads(session.run(f"curl --silent 'localhost:8000/api/leads{query}'"))
 
 
-def test_the_readme_works_from_top_to_bottom(session):
-    walk = list(commands(README))
+class Walk:
+    """The commands of a text, one after the other."""
 
-    def the(pattern):
+    def __init__(self, text):
+        self._left = list(commands(text))
+
+    def __call__(self, pattern):
         """The next command, which must match."""
-        command = walk.pop(0)
+        command = self._left.pop(0)
         assert re.search(pattern, command), f"expected {pattern}, the README has: {command}"
         return command
 
+    def end(self):
+        assert not self._left
+
+
+def test_the_readme_works_from_top_to_kafka(session):
+    walk_embedded(session)
+
+
+@pytest.mark.soak
+@pytest.mark.kafka
+def test_the_readme_works_from_top_to_bottom(session):
+    find_jars()  # the session itself has no network
+    walk_embedded(session)
+    walk_on_kafka(session)
+
+
+def test_kafka_is_the_last_thing_that_the_readme_starts():
+    _, heading, rest = README.partition(f"\n{ON_KAFKA}\n")
+    assert heading
+    assert len(list(commands(rest))) == 2
+
+
+def walk_embedded(session):
+    the = Walk(README.partition(f"\n{ON_KAFKA}\n")[0])
     # A company that is invented
     demo = session.start(the("^make demo$"), until="Open http://127.0.0.1:8000")
     shown = board(session)
@@ -233,8 +261,11 @@ def test_the_readme_works_from_top_to_bottom(session):
     assert re.search(r"^\+.*points = 35", compared, re.MULTILINE)
     session.run(the("^unset LEADSTREAM_DATA_DIR$"))
     assert "Ada Obi" in session.run(".venv/bin/leadstream explain ada")
+    the.end()
 
-    # On Kafka
+
+def walk_on_kafka(session):
+    the = Walk(README.partition(f"\n{ON_KAFKA}\n")[2])
     session.start(the("^make kafka$"), until="Kafka answers at 127.0.0.1:9092")
     on_kafka = session.start(the("serve --kafka$"), until="Everything runs.")
     assert on_kafka.output.read_text().startswith("Starting (1 s): ")
@@ -242,4 +273,4 @@ def test_the_readme_works_from_top_to_bottom(session):
     sent = json.loads(session.run(f"{next(commands(README[README.index('curl') - 6 :]))} 2>/dev/null"))
     assert [each["outcome"] for each in sent["events"]] == ["applied"] * 4
     assert "Asked for a demo" in session.run(".venv/bin/leadstream explain ada")
-    assert not walk
+    the.end()

@@ -14,14 +14,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
-from deploy.kafka.broker import start
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, partition_of
 from streams.kafka import append as appending
 from streams.kafka.append import KafkaAppend
 from streams.kafka.cluster import Cluster, KafkaUnavailable
-from tests.hanging import server_directory
-from tests.ports import free_port
 
 pytestmark = pytest.mark.kafka
 
@@ -29,20 +26,20 @@ PARTITIONS = 3
 SECONDS = 180.0
 LATER = 15.0
 """What a loaded machine may add to a wait that is bounded. An unbounded one would take a minute or more."""
-AT_ONCE = 1.0
+AT_ONCE = 3.0
 """Far below any wait for Kafka."""
 
 
+PREFIX = "append-"
+
+
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory):
-    """One of this module's own, to be killed."""
-    with server_directory(tmp_path_factory) as directory:
-        broker = start(directory, free_port())
-        try:
-            asyncio.run(_make_topic(Cluster(broker.address)))
-            yield broker
-        finally:
-            broker.kill()
+def broker(mortal_broker):
+    """One that is killed; its topic is this module's own."""
+    if not mortal_broker.running:
+        mortal_broker.restart()
+    asyncio.run(_make_topic(Cluster(mortal_broker.address, prefix=PREFIX)))
+    return mortal_broker
 
 
 @pytest.fixture
@@ -50,7 +47,7 @@ def kafka_there(broker):
     """The cluster, with its broker up at the beginning and at the end."""
     if not broker.running:
         broker.restart()
-    yield Cluster(broker.address)
+    yield Cluster(broker.address, prefix=PREFIX)
     if not broker.running:
         broker.restart()
 

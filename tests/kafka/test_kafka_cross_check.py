@@ -42,8 +42,8 @@ ENTANGLED = "default/v/g"
 
 
 def simulated(run):
-    events = itertools.islice(simulated_events(seed=11, leads=250, days=60, until=NOW), 3_000)
-    moving = entangled(11, 25, NOW - timedelta(days=60), NOW)
+    events = itertools.islice(simulated_events(seed=11, leads=100, days=60, until=NOW), 1_000)
+    moving = entangled(11, 12, NOW - timedelta(days=60), NOW)
     append_all(mixed_in(map(recorded, events), moving), run.append)
 
 
@@ -54,7 +54,7 @@ def recorded(event):
 
 def real(run):
     with REAL_LOG.open("rb") as lines:
-        import_access_log(itertools.islice(lines, 4_000), run.append, datetime.now(UTC), tenant="default")
+        import_access_log(itertools.islice(lines, 1_500), run.append, datetime.now(UTC), tenant="default")
 
 
 def plain(thing):

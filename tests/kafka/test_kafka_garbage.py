@@ -49,7 +49,18 @@ def folded(cluster, url, tmp_path):
     return counts(url)
 
 
-@pytest.mark.parametrize("kind", GARBAGE)
+AT_LENGTH = {
+    "a key without a part",
+    "a position that is gone",
+    "a position before all",
+    "state of a codec that is unknown",
+}
+"""Of each part of a record (key, position, timer, state) one kind is tried in an ordinary run; these in a soak."""
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.soak] * (kind in AT_LENGTH)) for kind in GARBAGE]
+)
 def test_garbage_in_a_changelog_is_named_and_skipped(cluster, database_url, tmp_path, kind):
     key, value, reason = GARBAGE[kind]
     scored_topics(cluster)

@@ -10,28 +10,14 @@ from projected_topics import Projection, Writer, await_all, make_topics, project
 from projection_records import attached, page_view
 from tcp_proxy import Proxy
 
-from deploy.kafka.broker import start
 from leadstream.operations.kafka_projection import run_projection
 from projections import connection
 from projections.metrics import UnprojectedRecords, exposition
 from schemas.record import Outgoing
 from schemas.topics import SCORE_CHANGED
 from streams.kafka.cluster import Cluster
-from tests.hanging import server_directory
-from tests.ports import free_port
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
-
-
-@pytest.fixture(scope="module")
-def mortal(tmp_path_factory):
-    """A broker of this module's own, to be killed."""
-    with server_directory(tmp_path_factory) as directory:
-        broker = start(directory, free_port())
-        try:
-            yield broker
-        finally:
-            broker.kill()
 
 
 def count(url: str) -> int:
@@ -39,34 +25,34 @@ def count(url: str) -> int:
         return int(connection.execute("select count(*) from live.engagement_history").fetchone()[0])
 
 
-def test_kafka_may_be_killed_and_come_back(mortal, database_url):
-    cluster = Cluster(mortal.address)
+def test_kafka_may_be_killed_and_come_back(own_broker, database_url):
+    cluster = Cluster(own_broker.address, prefix="comes-back-")
     make_topics(cluster)
     with projecting(cluster, lambda: database_url) as projection:
         with Writer(cluster) as writer:
             writer.write([attached("default/v/a#0", "l", n, page_view(f"e{n}")) for n in range(1, 50)])
         await_all(cluster, database_url, projection)
-        mortal.kill()
+        own_broker.kill()
         wait_until(lambda: isinstance(projection.said[-1], str), "it says that it waits", projection)
-        mortal.restart()
+        own_broker.restart()
         wait_until(lambda: projection.said[-1] is None, "it says that it goes on", projection)
         with Writer(cluster) as writer:
             writer.write([attached("default/v/a#0", "l", n, page_view(f"e{n}")) for n in range(50, 60)])
         await_all(cluster, database_url, projection)
 
-        mortal.kill()
+        own_broker.kill()
         wait_until(lambda: isinstance(projection.said[-1], str), "it says that it waits", projection)
         begun = time.monotonic()
         projection.stop()
         assert time.monotonic() - begun < 20, "it stops also while it waits"
-    assert f"Kafka at {mortal.address}" in str(projection.said[1])
+    assert f"Kafka at {own_broker.address}" in str(projection.said[1])
     assert [said is None for said in projection.said][:3] == [True, False, True]
     assert count(database_url) == 59
 
     with projecting(cluster, lambda: database_url) as projection:
         wait_until(lambda: bool(projection.said), "it says that it waits", projection)
         assert "does not answer" in str(projection.said[0])
-        mortal.restart()
+        own_broker.restart()
         wait_until(lambda: projection.said[-1] is None, "it follows", projection)
         projection.stop()
 

@@ -441,7 +441,7 @@ def test_a_broker_that_speaks_in_clear_is_not_taken_for_one_that_speaks_tls(clus
 
 
 def test_a_broker_killed_before_the_commit_and_restarted_has_the_publication_once(own_broker, monkeypatch):
-    cluster = Cluster(own_broker.address)
+    cluster = Cluster(own_broker.address, prefix="killed-")
     create(cluster)
     real, restarts = AIOKafkaProducer.commit_transaction, []
 
@@ -460,7 +460,7 @@ def test_a_broker_killed_before_the_commit_and_restarted_has_the_publication_onc
 
 
 def test_a_broker_that_does_not_come_back_is_said_in_time(own_broker, monkeypatch):
-    cluster = Cluster(own_broker.address)
+    cluster = Cluster(own_broker.address, prefix="gone-")
     create(cluster)
     real = AIOKafkaProducer.begin_transaction
 

@@ -76,7 +76,7 @@ def test_the_demo_shows_moving_scores_within_two_minutes_and_stops_when_told(tmp
     said = tmp_path / "said"
     with said.open("wb") as output:
         process = Program(
-            [sys.executable, "-m", "leadstream", "demo", "--no-browser", "--leads", "150"],
+            [sys.executable, "-m", "leadstream", "demo", "--no-browser", "--leads", "100"],
             stdout=output,
             stderr=output,
             env=environment(LEADSTREAM_DATA_DIR=str(tmp_path / "data")),

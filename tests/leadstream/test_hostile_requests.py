@@ -20,7 +20,7 @@ from tests.gateway.route_table import app_without_store, openapi
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 SEED = 20_300_131
-PER_ROUTE = 8
+PER_ROUTE = 3
 """Requests for each method and path."""
 
 LINK_KEY = "a-key-for-links-of-24-characters"

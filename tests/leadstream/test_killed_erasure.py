@@ -2,6 +2,7 @@
 table and no file of the store has anything of the person, the write-ahead log included.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from leadstream.embedded_postgres import find_postgres
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 SECONDS = 60.0
+RANDOM_KILLS = int(os.environ.get("CHAOS_TURNS", "1"))
 
 
 @pytest.fixture
@@ -102,7 +104,7 @@ def test_an_erasure_whose_server_is_killed_at_any_moment_ends_with_nothing_left(
 
     # At random moments of starts, which go on; then while the rows leave the files.
     with locked(server, "public.enrichment_cache", "share update exclusive") as waits:
-        for _ in range(3):
+        for _ in range(RANDOM_KILLS):
             server.launch()
             time.sleep(chance.uniform(0.5, 3.0))
             server.kill()

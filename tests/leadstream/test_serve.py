@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +16,7 @@ from chats import answers_of_concurrent_callers, right_answers
 from command_line import Server, leadstream, serving, serving_once
 
 from tests.ports import free_port
+from tests.producers.chromium import until
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -182,12 +182,14 @@ def test_a_published_model_scores_what_was_there_before(server: Server, tmp_path
     done = leadstream("publish", changed, "--data-dir", server.data_dir)
     assert done.returncode == 0, done.stderr.decode()
     assert b"Model web_session, version 2, is active." in done.stdout
-    time.sleep(1.1)  # the gateway asks once a second what is in force
-    answer = server.client.post("/api/lead-score/user", json={"userId": "browser-5"})
-    assert answer.json()["lead_score"] == 67
+
+    def score() -> int:
+        return server.client.post("/api/lead-score/user", json={"userId": "browser-5"}).json()["lead_score"]
+
+    until(lambda: score() == 67, "the gateway reads what is published now and then")
     back = leadstream("publish", "web_session", "--data-dir", server.data_dir)
     assert b"version 3" in back.stdout
-    time.sleep(1.1)
+    until(lambda: score() == 66, "the shipped model is back")
 
 
 def test_the_inlet_for_commands_is_shut_to_others(server: Server):

@@ -63,10 +63,11 @@ def ends_well(process, number=signal.SIGTERM):
 
 
 LOADING = [
-    (command, moment, signal.SIGTERM)
-    for command in sorted(COMMANDS_UNTIL_STOPPED)
-    for moment in ("click", "psycopg")
+    pytest.param(command, moment, signal.SIGTERM, marks=[pytest.mark.soak] * (number % 2 == turn % 2))
+    for number, command in enumerate(sorted(COMMANDS_UNTIL_STOPPED))
+    for turn, moment in enumerate(("click", "psycopg"))
 ]
+"""Early and late: each command at one of them in an ordinary run, at both in a soak."""
 
 
 @pytest.mark.parametrize(("command", "moment", "number"), [*LOADING, ("worker", "aiokafka", signal.SIGINT)])

@@ -224,6 +224,31 @@ def test_what_did_not_arrive_is_sent_again_once(site, tab):
     assert lines(tab, "you") == ["Restaurant"]
 
 
+def test_the_person_in_the_chat_is_the_visitor_also_if_the_tracking_script_comes_later(server, site, tab):
+    late, site.script = site.script, f"{site.script}?missing".replace("track.js", "none.js")
+    tab.go(f"{site.origin}/")
+    until(
+        lambda: tab.run(f"!!document.querySelector('div[lang]') && !!{CHAT}.querySelector('.launch')"),
+        "it is there",
+    )
+    assert not tab.run("!!window.leadstream?.ready")
+    tab.run(
+        f"document.head.append(Object.assign(document.createElement('script'), {{ src: {json.dumps(late)} }})); "
+        f"document.head.lastChild.dataset.key = {json.dumps(KEY)}"
+    )
+    visitor = until(
+        lambda: tab.run("window.leadstream?.ready && leadstream('visitor')"), "the tracking script"
+    )
+    open_chat(tab)
+    press_button(tab, "Restaurant")
+
+    def acts():
+        lead = server.client.get(f"/api/leads/anon:{visitor}").json()
+        return {each["type"] for each in lead.get("engagements", ())}
+
+    until(lambda: {"page_viewed", "question_answered"} <= acts(), "both are of one visitor")
+
+
 def test_it_speaks_the_language_of_the_page_and_reads_from_the_right(server, site, tab):
     address = f"http://localhost:{server.client.base_url.port}"
     site.body = chat_script(address, 'data-language="fa" data-colour="#ffcc00" data-title="پرسش"')

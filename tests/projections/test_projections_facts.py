@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from projection_records import TENANT, at, attached, delta, lead_scored, page_view, recorded
 
 import schemas
-from projections import facts
+from projections import column_values
 from projections.channels import CHANNEL_FIXED_BY_TYPE, CHANNEL_OF_SOURCE, DEFAULT_CHANNEL_OF_TYPE, channel_of
 from projections.facts import CHANGES_OF_STATEMENT, changes_of_record
 from projections.rows import EngagementRow, LeadRow, LeadScoreRow
@@ -242,7 +242,7 @@ def test_whole_points_are_rounded_half_up(total, whole):
 
 @given(st.text())
 def test_ordinary_text_is_kept_and_the_rest_replaced(text):
-    kept = facts.storable_text(text)
+    kept = column_values.storable_text(text)
     assert len(kept) == len(text)
     assert all(
         k == t or (k == "\ufffd" and (t == "\0" or "\ud800" <= t <= "\udfff"))
@@ -259,7 +259,7 @@ def test_ordinary_text_is_kept_and_the_rest_replaced(text):
     )
 )  # fmt: skip
 def test_json_says_the_same_without_what_cannot_be_stored(value):
-    encoded = facts.jsonb_text(value)
+    encoded = column_values.jsonb_text(value)
     encoded.encode()
     assert json.loads(encoded) == replaced(value)
 

@@ -351,11 +351,11 @@ def test_a_hostile_text_costs_no_more_than_its_length():
         " " * 65_536, "\u200b" * 65_536, "-" * 65_536, "<p>" * 20_000, "{{" * 30_000, "null " * 13_000,
         "[object Object]" * 4_000, "1," * 30_000, "<p" * 30_000, "&nbsp;" * 10_000, "\u0301" * 60_000,
     ]  # fmt: skip
-    begun = time.perf_counter()
+    begun = time.process_time()
     for text in hostile:
         for field_type in FIELD_TYPES:
             stated_fields({"f": text}, {"f": field_type})
-    assert time.perf_counter() - begun < 3
+    assert time.process_time() - begun < 3
 
 
 def test_the_order_of_the_standard_fields_is_as_it_was():

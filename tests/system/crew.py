@@ -107,7 +107,7 @@ class Crew:
             life = member.lives
         self.wait_for(lambda: member.lives > life, f"{name} is started again")
 
-    def end(self, name, seconds=30.0):
+    def end(self, name, seconds=120.0):
         """SIGTERM: it has to exit with 0 in time. It is not started again."""
         member = self._members[name]
         with self._lock:

@@ -15,6 +15,7 @@ LEADS = 5
 DEVICES = 4
 MOVES = 12
 """Of each kind, in a group: claims, merges or splits, acts."""
+GROUP_EVENTS, CROWD_EVENTS = 3 * MOVES, 2 * (MOST_IDENTITIES + 10)
 
 
 def entangled(seed, groups, begin, end, *, crowds=0):

@@ -6,6 +6,7 @@ import itertools
 import json
 import sys
 import threading
+import time
 import urllib.request
 from datetime import UTC, datetime
 from functools import partial
@@ -150,20 +151,27 @@ def publish(cluster, records):
 
 
 class Load(threading.Thread):
-    """Lets a producer send as much as keeps the workers busy; knows how much is outstanding."""
+    """Lets a producer send as much as keeps the workers busy, or with `pause` a little now and then, unless there is a hurry; knows
+    how much is outstanding.
+    """
 
-    def __init__(self, cluster, producer, *, most=4_000):
+    def __init__(self, cluster, producer, *, most=600, pause=0.0):
         super().__init__(name="load", daemon=True)
         self._ends = Ends(cluster)
         self._producer = producer
         self._most = most
+        self._pause = pause
         self._over = threading.Event()
         self.outstanding = 0
+        self.hurry = False
 
     def run(self):
+        rested = 0.0
         while not self._over.wait(0.05):
             self.outstanding = self._ends.outstanding()
-            if self.outstanding < self._most:
+            rest = time.monotonic() - rested
+            if self.outstanding < self._most and (self.hurry or rest >= self._pause):
+                rested = time.monotonic()
                 self._producer.allow(min(1.0, (self._producer.sent + 500) / len(self._producer.events)))
 
     def stop(self):
@@ -187,7 +195,7 @@ class Nudges(threading.Thread):
         self._size = 0
         self.acknowledged = self._way.acknowledged
 
-    def __call__(self, size=50):
+    def __call__(self, size=3 * PARTITIONS):
         self._size = max(self._size, size)
         self._asked.set()
 

@@ -61,6 +61,8 @@ pytestmark = [
 TURNS = int(os.environ.get("CHAOS_TURNS", "1"))
 EVENTS_PER_TURN = 15_000
 ROUND = 60
+PAUSE_SECONDS = 2.0
+"""Between two portions of events while nothing strikes: to fold without a pause would be most of the work."""
 WORKERS = ("worker-0", "worker-1", "worker-2")
 BROKERS = 3
 
@@ -109,7 +111,7 @@ class Stage:
     def three_workers_become_one(self):
         for who in WORKERS[1:]:
             self._strike("scaled down")
-            self._crew.end(who, seconds=20)
+            self._crew.end(who)
         port = self._ports[WORKERS[0]]
         self._crew.wait_for(lambda: len(shards_at(port)) == 2 * PARTITIONS, "one worker owns everything")
 
@@ -151,7 +153,9 @@ class Stage:
         self._ports[who] = add_worker(self._crew, who, self._cluster, self._hold, **few)
 
     def _strike(self, what):
+        self._load.hurry = True
         self._crew.wait_for(lambda: self._load.outstanding >= LEAST, f"events are outstanding before {what}")
+        self._load.hurry = False
         self.struck.append((what, self._load.outstanding))
         print(f"  {what}: {self._load.outstanding} events outstanding", flush=True)
 
@@ -209,7 +213,7 @@ def test_brokers_die_leaders_move_and_workers_come_and_go_under_load(brokers, cr
     people = workflow_events(seed, now, idle=0)
     events = scattered_in(events, people, random.Random(f"{seed}/people"))
     producer = ToKafka("to kafka", events, cluster)
-    load = Load(cluster, producer)
+    load = Load(cluster, producer, pause=PAUSE_SECONDS)
     ends = Ends(cluster)
     stage = Stage(cluster, brokers, crew, hold, load, random.Random(seed))
     try:

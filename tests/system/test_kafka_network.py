@@ -1,8 +1,8 @@
 """A network that delays, repeats, loses and cuts what a worker under load sends: everything equals the fold.
 
 The worker reaches its broker through a proxy; its rounds are small, so that there are many. Now and then it is
-killed when the end of a transaction comes late, amid the next one. CHAOS_FAULTS says how many faults,
-CHAOS_SEED reproduces which.
+killed when the end of a transaction comes late, amid the next one. Every fault strikes every kind of request; CHAOS_TURNS says
+how often, CHAOS_SEED reproduces which requests.
 """
 
 import os
@@ -11,11 +11,13 @@ import re
 import signal
 from collections import Counter
 
+import kafka_proxy
 import pytest
 from chaos_producers import ToKafka
 from kafka_log import KafkaLog
 from kafka_proxy import Plan, ProxyThread
 from kafka_system import (
+    LEAST,
     PARTITIONS,
     Ends,
     Load,
@@ -47,16 +49,19 @@ from streams.kafka.cluster import Cluster
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
-FAULTS = int(os.environ.get("CHAOS_FAULTS", "120"))
-SHARES = {
-    "EndTxn": 0.34,
-    "AddPartitionsToTxn": 0.15,
-    "AddOffsetsToTxn": 0.15,
-    "TxnOffsetCommit": 0.15,
-    "Produce": 0.15,
-    "InitProducerId": 0.06,
+ROUNDS = int(os.environ.get("CHAOS_TURNS", "1"))
+STRUCK = {
+    "EndTxn": 2 * len(kafka_proxy.FAULTS),
+    "AddPartitionsToTxn": len(kafka_proxy.FAULTS),
+    "AddOffsetsToTxn": len(kafka_proxy.FAULTS),
+    "TxnOffsetCommit": len(kafka_proxy.FAULTS),
+    "Produce": len(kafka_proxy.FAULTS),
+    "InitProducerId": len(kafka_proxy.FAULTS),
 }
+"""How many requests of each kind a fault strikes in a round: all faults strike every kind."""
+FAULTS = ROUNDS * sum(STRUCK.values())
 HOW_MANY = 8_000 + 120 * FAULTS
+EVENTS_WITH_PEOPLE = 1_500
 KILLED = 0.6
 """Of the late ends after the first, those with which the worker is killed."""
 MANY_FRAMES = {
@@ -73,18 +78,18 @@ def test_whatever_the_network_does_everything_equals_the_fold_of_the_recorded_or
     proxied_broker, crew, hold
 ):
     seed = int(os.environ.get("CHAOS_SEED", random.randrange(2**31)))
-    print(f"CHAOS_SEED={seed} CHAOS_FAULTS={FAULTS}", flush=True)
+    print(f"CHAOS_SEED={seed} CHAOS_TURNS={ROUNDS}", flush=True)
     direct = Cluster(proxied_broker.address, prefix=f"network-{seed}-")
     make_topics(direct)
     events = simulated(HOW_MANY, HOW_MANY // 10)
     now, _ = started_now()
     publish(direct, publications(now))
     people = workflow_events(seed, now, idle=0)
-    events = scattered_in(events, people, random.Random(f"{seed}/people"))
+    few = events[:EVENTS_WITH_PEOPLE]  # of the events, no more are sent than faults need
+    events[: len(few)] = scattered_in(few, people, random.Random(f"{seed}/people"))
     producer = ToKafka("to kafka", events, direct)
-    load = Load(direct, producer, most=2_000)
-    quotas = {kind: max(1, round(FAULTS * share)) for kind, share in SHARES.items()}
-    plan = Plan(seed, quotas, lambda: load.outstanding)
+    load = Load(direct, producer)
+    plan = Plan(seed, {kind: ROUNDS * count for kind, count in STRUCK.items()}, lambda: load.outstanding)
     killed = []
 
     def late(frame):
@@ -99,7 +104,7 @@ def test_whatever_the_network_does_everything_equals_the_fold_of_the_recorded_or
     try:
         producer.start()
         load.start()
-        crew.wait_for(lambda: load.outstanding > 1_000, "there is something to do")
+        crew.wait_for(lambda: load.outstanding > 3 * LEAST, "there is something to do")
         through = Cluster(f"127.0.0.1:{proxied_broker.proxy}", prefix=direct.prefix)
         add_worker(crew, "worker", through, hold, **MANY_FRAMES)
         crew.wait_for(shown(plan, producer), "all faults have struck", PATIENCE)
@@ -119,7 +124,8 @@ def test_whatever_the_network_does_everything_equals_the_fold_of_the_recorded_or
         f"events: {producer.sent}; killed amid a late end: {len(killed)}; ended by itself: {dict(ended)}",
         flush=True,
     )
-    assert len(plan.strikes) >= FAULTS * 0.98
+    assert len(plan.strikes) == FAULTS
+    assert len(struck) == len(STRUCK) * len(kafka_proxy.FAULTS), "every fault strikes every kind of request"
     assert killed
 
     log = KafkaLog(direct, PARTITIONS)

@@ -72,6 +72,7 @@ function loadScript(address: string, options: Record<string, string>) {
   if (document.querySelector(`script[src="${address}"]`)) return;
   const script = document.createElement("script");
   script.src = address;
+  script.async = false; // in the order of the calls
   Object.assign(script.dataset, options);
   document.head.append(script);
 }

@@ -122,6 +122,7 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             GET /api/events/{event_id:path}
             GET /api/experiments
             GET /api/experiments/{name}
+            GET /api/experiments/{name}/leads
             GET /api/lead-qualification/lead-scores
             GET /api/lead-qualification/lead-scores/distribution
             GET /api/lead-qualification/lead-scores/history

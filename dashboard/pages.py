@@ -55,6 +55,8 @@ router = APIRouter(include_in_schema=False)
 @router.get("/models/{name:path}")
 @router.get("/workflows")
 @router.get("/workflows/{number}")
+@router.get("/experiments")
+@router.get("/experiments/{name}")
 @router.get("/admin")
 @router.get("/admin/{path:path}")
 def built_page(request: Request) -> Response:

@@ -22,6 +22,8 @@ ANY_QUERY: Mapping[str, str] = {
     "/leads/{lead_id:path}": "a page: its own state is in its address",
     "/workflows": "a page: its own state is in its address",
     "/workflows/{number}": "a page: its own state is in its address",
+    "/experiments": "a page: its own state is in its address",
+    "/experiments/{name}": "a page: its own state is in its address",
     "/demo": "a page: its own state is in its address",
     "/demo/{page}": "a page: its own state is in its address",
     "/lead-analytics": "a page: its own state is in its address",

@@ -67,6 +67,8 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             GET /models/{name:path}
             GET /workflows
             GET /workflows/{number}
+            GET /experiments
+            GET /experiments/{name}
             GET /admin
             GET /admin/{path:path}
             GET /docs

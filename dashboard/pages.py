@@ -57,6 +57,8 @@ router = APIRouter(include_in_schema=False)
 @router.get("/workflows/{number}")
 @router.get("/experiments")
 @router.get("/experiments/{name}")
+@router.get("/flows")
+@router.get("/flows/{name}")
 @router.get("/admin")
 @router.get("/admin/{path:path}")
 def built_page(request: Request) -> Response:

@@ -69,6 +69,8 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             GET /workflows/{number}
             GET /experiments
             GET /experiments/{name}
+            GET /flows
+            GET /flows/{name}
             GET /admin
             GET /admin/{path:path}
             GET /docs
@@ -125,6 +127,9 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             GET /api/experiments
             GET /api/experiments/{name}
             GET /api/experiments/{name}/leads
+            GET /api/flows
+            POST /api/flows/{name}/check
+            POST /api/flows/{name}/preview
             GET /api/lead-qualification/lead-scores
             GET /api/lead-qualification/lead-scores/distribution
             GET /api/lead-qualification/lead-scores/history

@@ -80,6 +80,7 @@ SLOWEST_FIRST = [
     "producers/test_chat_widget_in_chromium.py",
     "dashboard/test_workflows_in_chromium.py",
     "dashboard/test_analytics_in_chromium.py",
+    "dashboard/test_experiments_in_chromium.py",
     "kafka/test_kafka_cli.py",
 ]
 """Files that take a minute or more. They start first, so that no process works on one alone at the end."""

@@ -111,22 +111,22 @@ async def leads_of_experiment(
     first, last = _moments(since, until)
     async with services.store.snapshot() as ask:
         exposures, conversions = await _facts(ask, tenant, definition)
-        found = [
+        matches = [
             each
             for each in await asyncio.to_thread(
                 exposed_leads, definition, exposures, conversions, since=first, until=last
             )
             if variant in {None, each.variant} and (goal is None or goal in each.goals)
         ]
-        page = found[offset : offset + limit]
+        page = matches[offset : offset + limit]
         rows = await ask(queries.select_named_leads([each.lead for each in page])) if page else ()
     named = {row["lead_key"]: row for row in rows}
     return JsonAnswer(
         {
             "experiment": name,
-            "count": len(found),
+            "count": len(matches),
             "leads": [_lead_json(definition, each, named[each.lead]) for each in page if each.lead in named],
-            "next_offset": offset + limit if offset + limit < len(found) else None,
+            "next_offset": offset + limit if offset + limit < len(matches) else None,
         }
     )
 

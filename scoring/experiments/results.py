@@ -345,8 +345,10 @@ def exposed_leads(
     goals: dict[LeadKey, set[str]] = {}
     for lead, goal in _goals_reached(experiment, counted, conversions):
         goals.setdefault(lead, set()).add(goal)
-    found = sorted(counted.items(), key=lambda each: (_exposure_order(each[1]), str(each[0])), reverse=True)
+    latest_first = sorted(
+        counted.items(), key=lambda each: (_exposure_order(each[1]), str(each[0])), reverse=True
+    )
     return [
         ExposedLead(lead, exposure.variant, exposure.at, frozenset(goals.get(lead, ())), lead in several)
-        for lead, exposure in found
+        for lead, exposure in latest_first
     ]

@@ -1,10 +1,12 @@
 """The pages of experiments and flows as a marketer uses them, on one server."""
 
+import json
+
 import pytest
-from test_pages_in_chromium import TOKEN, shown, walk
+from test_pages_in_chromium import TOKEN, press, shown, walk
 
 from tests.leadstream.command_line import serving
-from tests.producers.chromium import chromium, until
+from tests.producers.chromium import Tab, chromium, until
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -137,3 +139,91 @@ def test_a_marketer_reads_what_an_experiment_has_shown_and_whose_numbers_those_a
         until(lambda: shown(tab, "[role=alert] h2"), "there is no such experiment")
         tab.go(f"{address}/experiments/greeting_message?lang=fa&goal=contact_shared")
         until(lambda: shown(tab, ".conclusions b"), "its other goal")
+
+
+CHAT = "document.querySelector('iframe').contentDocument.body.lastElementChild.shadowRoot"
+
+
+def said_in_preview(tab: Tab) -> list[str]:
+    return tab.run(
+        f"(() => {{ try {{ return [...{CHAT}.querySelectorAll('.log p')].map((each) => each.lastChild.textContent); }}"
+        "catch { return []; } })()"
+    )
+
+
+def press_in_preview(tab: Tab, name: str) -> bool:
+    return tab.run(
+        f"(() => {{ const button = [...{CHAT}.querySelectorAll('.ask button')].find((each) => each.textContent === {json.dumps(name)});"
+        "button?.click(); return !!button; })()"
+    )
+
+
+def fill(tab: Tab, name: str, content: str) -> None:
+    tab.run(f"document.getElementById({json.dumps(name)}).select()")
+    tab.call("Input.insertText", text=content)
+
+
+def test_a_marketer_edits_previews_publishes_and_rolls_back_what_the_chat_asks(site):
+    browser, server, address = site
+    asked = server.client.get("/api/questions").json()
+    with walk(browser, address, "flows") as tab:
+        tab.before_pages(SIGNED_IN)
+        tab.go(f"{address}/flows")
+        until(lambda: shown(tab, ".asked li")[:1] == [asked["questions"][0]["text"]], "what the chat asks")
+
+    with walk(browser, address, "a flow") as tab:
+        tab.before_pages(SIGNED_IN)
+        tab.go(f"{address}/flows/chatbot")
+        until(lambda: asked["questions"][0]["text"] in said_in_preview(tab), "the real chat runs the flow")
+        tab.click(".questions .rule")
+        until(lambda: tab.run("location.search") == "?question=1", "the open question is in the address")
+        # 5 points for an answer, 5 more for one above ten characters (requirement 2)
+        until(lambda: shown(tab, ".answers li > span") == ["+5", "+10", "+10", "+5", "+5"], "what they score")
+        fill(tab, "questions.0.text en", "")
+        tab.run("document.getElementById('questions.0.text en').value = ''")
+        tab.run(
+            "document.getElementById('questions.0.text en').dispatchEvent(new Event('input', { bubbles: true }))"
+        )
+        until(
+            lambda: "is a text of one line" in str(shown(tab, "[id='wrong-questions.0.text']")),
+            "the mistake, at its place",
+        )
+        fill(tab, "questions.0.text en", "What do you sell?")
+        until(lambda: "What do you sell?" in said_in_preview(tab), "the preview follows")
+        assert press_in_preview(tab, "Retail Store")
+        until(lambda: asked["questions"][1]["text"] in said_in_preview(tab), "the chat goes on")
+        # 5 for the session, 5 for the answer, 5 quick, 5 for more than ten characters
+        until(lambda: "score 20" in str(shown(tab, ".preview [role=status] b")), "what it would score")
+        assert server.client.get("/api/analytics/leads").json()["total_sessions"] == 0, "nothing is recorded"
+
+        fill(tab, "publish-reason", "shorter")
+        tab.click(".publish button[type=submit]")
+        until(
+            lambda: server.client.get("/api/questions").json()["questions"][0]["text"] == "What do you sell?",
+            "published",
+        )
+        until(lambda: shown(tab, ".changed") == [], "nothing is unpublished")
+
+    with walk(browser, address, "the versions of a flow") as tab:
+        tab.before_pages(SIGNED_IN)
+        tab.go(f"{address}/flows/chatbot?view=versions")
+        until(lambda: "shorter" in str(shown(tab, ".versions td")), "who published what, and why")
+        tab.run(
+            "[...document.querySelectorAll('.versions button')].find((each) => each.textContent.startsWith('Roll back')).click()"
+        )
+        until(lambda: tab.run("!!document.querySelector('.roll-back input')"), "the reason is asked for")
+        tab.run("document.querySelector('.roll-back input').focus()")
+        tab.call("Input.insertText", text="as it was")
+        tab.click(".roll-back .primary")
+        until(lambda: server.client.get("/api/questions").json() == asked, "the chat asks as before")
+
+    with walk(browser, address, "a flow on a phone, at night, in Persian", width=390, scheme="dark") as tab:
+        tab.before_pages(SIGNED_IN)
+        tab.go(f"{address}/flows/chatbot?lang=fa")
+        until(lambda: asked["questions"][0]["text"] in said_in_preview(tab), "the chat")
+        tab.run("document.getElementById('new-language').focus()")
+        tab.call("Input.insertText", text="fa")
+        press(tab, "Enter")
+        until(lambda: tab.run("!!document.getElementById('thanks fa')"), "each text is there twice")
+        fill(tab, "thanks fa", HOSTILE + "w" * 300)
+        until(lambda: "onerror" in tab.run("document.getElementById('thanks fa').value"), "it is text")

@@ -67,6 +67,10 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             GET /models/{name:path}
             GET /workflows
             GET /workflows/{number}
+            GET /experiments
+            GET /experiments/{name}
+            GET /flows
+            GET /flows/{name}
             GET /admin
             GET /admin/{path:path}
             GET /docs
@@ -122,6 +126,10 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             GET /api/events/{event_id:path}
             GET /api/experiments
             GET /api/experiments/{name}
+            GET /api/experiments/{name}/leads
+            GET /api/flows
+            POST /api/flows/{name}/check
+            POST /api/flows/{name}/preview
             GET /api/lead-qualification/lead-scores
             GET /api/lead-qualification/lead-scores/distribution
             GET /api/lead-qualification/lead-scores/history

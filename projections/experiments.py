@@ -4,11 +4,11 @@ Facts are stored by identity, and a lead is a join: after a merge, the remaining
 statements select only what decides a result, so that the rows are few; `scoring.experiments.results` defines that.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 from typing import Any, Final
 
-from sqlalchemy import ARRAY, Select, Text, and_, any_, case, func, literal, select, text
+from sqlalchemy import ARRAY, BigInteger, Select, Text, and_, any_, case, func, literal, select, text
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from projections.queries import REFUSES_PROFILING
@@ -74,6 +74,23 @@ def select_conversions(tenant: str, experiment: Experiment) -> Select[Any]:
         .select_from(mine.join(engagement_history, then))
         .where(_among(sign.event for goal in experiment.goals for sign in goal.goal_events))
         .group_by(first.c.lead_key, _events.type, named)
+    )
+
+
+def select_named_leads(lead_keys: Collection[Any]) -> Select[Any]:
+    """(lead_key, lead_id, name, company, identified) of these leads."""
+    return (
+        select(
+            identities.c.lead_key,
+            identities.c.lead_id,
+            leads.c.name,
+            leads.c.company,
+            func.coalesce(leads.c.identified, False).label("identified"),
+        )
+        .ext(distinct_on(identities.c.lead_key))
+        .select_from(identities.outerjoin(leads, leads.c.lead_key == identities.c.lead_key))
+        .where(identities.c.lead_key == any_(literal(sorted(lead_keys), ARRAY(BigInteger()))))
+        .order_by(identities.c.lead_key)
     )
 
 

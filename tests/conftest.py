@@ -85,6 +85,7 @@ SLOWEST_FIRST = [
     "producers/test_chat_widget_in_chromium.py",
     "dashboard/test_workflows_in_chromium.py",
     "dashboard/test_analytics_in_chromium.py",
+    "dashboard/test_experiments_in_chromium.py",
     "kafka/test_kafka_cli.py",
     "kafka/test_kafka_garbage.py",
 ]

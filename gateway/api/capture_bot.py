@@ -29,6 +29,7 @@ from gateway.api.chat_sessions import (
     session_or_none,
     whole_second,
 )
+from gateway.api.chat_shapes import choice_shape, flow_shape, progress_shape
 from gateway.api.services import services_of
 from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.body import read_body
@@ -44,9 +45,7 @@ from schemas.envelope import DEFAULT_TENANT, Identifier, tag_of
 from schemas.events import QuestionsCompleted, SessionStarted
 from schemas.refusal import Refusal
 from scoring.chat import conversation as chats
-from scoring.chat.conversation import Conversation
-from scoring.chat.flow import ChatFlow, FlowOffer, FlowQuestion, question_numbered
-from scoring.chat.replies import next_reply
+from scoring.chat.flow import ChatFlow, question_numbered
 
 LARGEST_BODY = 50_000
 APPLY_SECONDS = 5.0
@@ -145,7 +144,7 @@ async def _start(request: Request) -> Response:
     if before.conversation.has(tag_of(SessionStarted)):
         shown["message"] = "Session resumed"
         return JsonAnswer(
-            shown | _progress(flow, before.conversation, before.conversation.answered(), spoken)
+            shown | progress_shape(flow, before.conversation, before.conversation.answered(), spoken)
         )
     utm = {"source": body.utm_source, "medium": body.utm_medium, "name": body.utm_campaign}
     location = await _record(request, caller, session_id, [chats.started(utm)])
@@ -235,7 +234,7 @@ async def _after(
     if complete and not session.conversation.has(tag_of(QuestionsCompleted)):
         location = await _record(request, caller, session_id, [chats.completed()]) or location
         session = await session_or_none(request, caller, session_id)
-    shown = shown | _progress(flow, session.conversation, answered, language)
+    shown = shown | progress_shape(flow, session.conversation, answered, language)
     if location is not None:
         return JsonAnswer(shown | {"location": location}, 202)
     return JsonAnswer(shown | await _score_for(request, caller, session))
@@ -282,21 +281,10 @@ async def _questions(request: Request, session_id: str | None, language: str | N
     caller = _any_caller(request)
     flow = await flow_of_caller(request, caller)
     spoken = _language(flow, language)
-    shown: Shown = {
-        "language": spoken,
-        "languages": flow.languages,
-        "greeting": {
-            "id": flow.greeting,
-            "text": flow.greeting_text[spoken],
-            "variants": {name: {"text": text[spoken]} for name, text in flow.greeting_variants.items()},
-        },
-        "questions": [_question(flow, each, spoken) for each in flow.questions],
-        "contact": {"id": flow.contact, "text": flow.contact_text[spoken], "step": "contact"},
-        "thanks": flow.thanks[spoken],
-    }
+    shown: Shown = flow_shape(flow, spoken)
     if session_id is not None:
         session = await session_of(services_of(request), caller, session_id)
-        shown |= _progress(flow, session.conversation, session.conversation.answered(), spoken)
+        shown |= progress_shape(flow, session.conversation, session.conversation.answered(), spoken)
     return JsonAnswer(shown)
 
 
@@ -312,7 +300,7 @@ async def _choices(request: Request, language: str | None, name: str) -> Respons
     flow = await flow_of_caller(request, _any_caller(request))
     spoken = _language(flow, language)
     choices = flow.products if name == "products" else flow.ctas
-    return JsonAnswer({name: [_choice(each, spoken) for each in choices]})
+    return JsonAnswer({name: [choice_shape(each, spoken) for each in choices]})
 
 
 # Callers, bodies, shapes
@@ -352,35 +340,6 @@ def _language(flow: ChatFlow, language: str | None) -> str:
     if language not in flow.languages:
         raise RequestProblem(422, f"the flow is in {', '.join(flow.languages)}", field="language")
     return language
-
-
-def _progress(flow: ChatFlow, conversation: Conversation, answered: frozenset[int], language: str) -> Shown:
-    reply = next_reply(flow, conversation, answered, language)
-    question = reply.question
-    return {
-        "answered": [each.id for each in flow.questions if each.id in answered],
-        "next_question": None if question is None else _question(flow, question, language),
-        "completed": question is None,
-        "reply": reply.text,
-        "asks": "question" if question else "contact" if reply.asks_contact else None,
-    }
-
-
-def _question(flow: ChatFlow, question: FlowQuestion, language: str) -> Shown:
-    return {
-        "id": question.id,
-        "text": question.text[language],
-        "options": question.options[language],
-        "step": question.step,
-        "order": flow.questions.index(question) + 1,
-        "profile_field": question.profile_field,
-        "several": question.several,
-    }
-
-
-def _choice(choice: FlowOffer, language: str) -> Shown:
-    about = choice.about[language] or None
-    return {"id": choice.id, "text": choice.text[language], "description": about, "action": choice.action}
 
 
 def _read(body: bytes, kind: type[T]) -> T:

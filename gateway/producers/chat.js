@@ -125,7 +125,7 @@
   const ask = make("div", { class: "ask" });
   const title = make("h2", { id: "title" });
   const closer = make("button", { type: "button", text: "×", onclick: () => close() });
-  const panel = make("section", { role: "dialog", "aria-labelledby": "title" }, [make("header", {}, [title, closer]), log, ask]);
+  const panel = make("section", { role: "dialog", "aria-labelledby": "title" }, [make("header", { role: "none" }, [title, closer]), log, ask]);
   panel.hidden = true;
   const launch = make("button", { type: "button", class: "launch", "aria-haspopup": "dialog", onclick: () => {
     inside = 1;

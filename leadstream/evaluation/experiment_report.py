@@ -15,6 +15,7 @@ from projections.tables import READ_OPTIONS
 from scoring.experiments.assignment import Experiment
 from scoring.experiments.proportions import Interval
 from scoring.experiments.results import (
+    SIGNIFICANT_P_VALUE,
     ExperimentResults,
     Exposure,
     GoalConversion,
@@ -23,7 +24,6 @@ from scoring.experiments.results import (
     experiment_results,
 )
 
-SIGNIFICANT_P_VALUE = 0.05
 NO_VALUE = "-"
 
 

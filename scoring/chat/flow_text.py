@@ -31,11 +31,20 @@ LARGEST_ID: Final = 2**31
 _KEYS: Final = frozenset(
     {"languages", "greeting", "questions", "contact", "thanks", "products", "ctas", "assigned_to"}
 )
+_LISTS: Final = frozenset({"questions", "products", "ctas"})
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}", re.ASCII)
 _HEADER: Final = re.compile(r"^[ \t]*\[", re.MULTILINE)
 _FIELD: Final = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 _LANGUAGE: Final = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})?", re.ASCII)
 _VARIANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
+
+
+class FlowError(ModelError):
+    """The flow is refused. `field` is the place in the flow as data: `questions.1.options`, counted from 0."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class _KeyRefusal(Exception):
@@ -48,7 +57,7 @@ class _KeyRefusal(Exception):
 
 
 def compile_flow(text: str, table: Any) -> ChatFlow:
-    """The flow of the table in the model's text. Raises ModelError."""
+    """The flow of the table in the model's text. Raises FlowError, or ModelError where it is no table."""
     if not isinstance(table, dict):
         raise ModelError(f"line {line_of(text, r'^[ ]*flow')}, flow: wants a table, begun with [flow]")
     with _part(text, FLOW):
@@ -90,7 +99,10 @@ def _part(text: str, part: str, number: int = 0) -> Iterator[None]:
     except _KeyRefusal as refusal:
         line = _line_in(text, part, number, refusal.key)
         where = part if part.endswith(f".{refusal.key}") else f"{part}.{refusal.key}"
-        raise ModelError(f"line {line}, {where}: {refusal.reason}") from None
+        _, _, within = part.partition(".")
+        listed = f"{within}.{number}" if within in _LISTS else within
+        field = f"{listed}.{refusal.key}" if within else refusal.key
+        raise FlowError(f"line {line}, {where}: {refusal.reason}", field) from None
 
 
 def _line_in(text: str, part: str, number: int, key: str) -> int:

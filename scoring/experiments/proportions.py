@@ -26,7 +26,9 @@ def conversion_rate(count: ConvertedOfExposed) -> float:
 
 
 def wilson_interval(count: tuple[float, int]) -> Interval:
-    """Wilson's 95% score interval of a rate; `converted` may be an expected value, and so a fraction."""
+    """Wilson's 95% score interval of a rate (Wilson 1927; formula 3 of Newcombe, Statistics in Medicine 17, 1998, 857-872);
+    `converted` may be an expected value, and so a fraction.
+    """
     converted, everybody = count
     middle = converted + _Z_OF_CONFIDENCE**2 / 2
     half = _Z_OF_CONFIDENCE * sqrt(converted * (everybody - converted) / everybody + _Z_OF_CONFIDENCE**2 / 4)
@@ -35,7 +37,9 @@ def wilson_interval(count: tuple[float, int]) -> Interval:
 
 
 def newcombe_interval(control: ConvertedOfExposed, other: ConvertedOfExposed) -> Interval:
-    """Newcombe's 95% interval of how much higher the other rate is, of two Wilson intervals (his method 10)."""
+    """Newcombe's 95% interval of how much higher the other rate is, of two Wilson intervals (method 10 of Newcombe, Statistics in
+    Medicine 17, 1998, 873-890).
+    """
     before, after = conversion_rate(control), conversion_rate(other)
     (low_before, high_before), (low_after, high_after) = wilson_interval(control), wilson_interval(other)
     difference = after - before
@@ -79,7 +83,7 @@ def fisher_p_value(control: ConvertedOfExposed, other: ConvertedOfExposed) -> fl
 
 
 def chi_square(observed: Sequence[int], weights: Sequence[float]) -> float:
-    """How far the counts are from shares in proportion to the weights, which are above 0."""
+    """Pearson's chi-square (1900): how far the counts are from shares in proportion to the weights, which are above 0."""
     total, whole = sum(observed), sum(weights)
     expected = [total * weight / whole for weight in weights]
     return (

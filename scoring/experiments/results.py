@@ -11,7 +11,7 @@ from collections.abc import Container, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from scoring.experiments import proportions
 from scoring.experiments.assignment import Experiment, Goal
@@ -25,6 +25,16 @@ DEFAULT_LIFT = 0.1
 EARLY_CONVERSION_ALLOWANCE = timedelta(minutes=5)
 """A conversion counts up to this long before the lead's first exposure: one has the server's clock, the other may
 have the slow clock of a browser.
+"""
+
+SIGNIFICANT_P_VALUE = 0.05
+
+ComparisonVerdict = Literal["too_early", "higher", "lower", "no_difference", "unreliable"]
+"""What may be concluded of a variant beside the control.
+
+higher, lower: Newcombe's interval of the difference is above or below 0, and the test agrees (p < 0.05). too_early: it does
+not yet, and a variant still needs leads to show the lift. no_difference: it does not, though both have enough.
+unreliable: the leads are not spread as the weights require, so no rate means anything.
 """
 
 LeadKey = Hashable
@@ -55,6 +65,7 @@ class ControlComparison:
     lift: float | None
     """The difference as a share of the control's rate; None if that rate is 0."""
     p: float
+    verdict: ComparisonVerdict
 
 
 @dataclass(frozen=True)
@@ -132,11 +143,17 @@ def experiment_results(
 ) -> ExperimentResults:
     """The results of leads first exposed from `since` up to, but not including, `until`."""
     first, several = _first_exposures(exposures, since, until)
-    variant_names = {variant.name for variant in experiment.variants}
-    counted = {lead: exposure for lead, exposure in first.items() if exposure.variant in variant_names}
+    counted = _counted_exposures(experiment, first)
     counts = _count_leads(experiment, counted, several, conversions)
     exposed = counts.exposed
     sizes = [exposed[variant.name] for variant in experiment.variants]
+    balance = _variant_balance(sizes, [variant.weight for variant in experiment.variants])
+    needed = {
+        goal.name: _sample_size_needed(
+            experiment, (counts.reached[experiment.control.name, goal.name], sizes[0]), sizes, lift
+        )
+        for goal in experiment.goals
+    }
     moments = [exposure.at for exposure in counted.values()]
     return ExperimentResults(
         exposed=sum(sizes),
@@ -151,19 +168,16 @@ def experiment_results(
                 exposed[variant.name],
                 counts.saw_several[variant.name],
                 {
-                    goal.name: _goal_result(experiment, goal, variant.name, counts)
+                    goal.name: _goal_result(
+                        experiment, goal, variant.name, counts, needed[goal.name].each, balance
+                    )
                     for goal in experiment.goals
                 },
             )
             for variant in experiment.variants
         ),
-        balance=_variant_balance(sizes, [variant.weight for variant in experiment.variants]),
-        needed={
-            goal.name: _sample_size_needed(
-                experiment, (counts.reached[experiment.control.name, goal.name], sizes[0]), sizes, lift
-            )
-            for goal in experiment.goals
-        },
+        balance=balance,
+        needed=needed,
     )
 
 
@@ -200,12 +214,16 @@ def _exposure_order(exposure: Exposure) -> tuple[datetime, str, str]:
     return exposure.at, exposure.event_id, exposure.variant
 
 
-def _count_leads(
-    experiment: Experiment,
-    counted: Mapping[LeadKey, Exposure],
-    several: Container[LeadKey],
-    conversions: Iterable[GoalConversion],
-) -> _LeadCounts:
+def _counted_exposures(experiment: Experiment, first: Mapping[LeadKey, Exposure]) -> dict[LeadKey, Exposure]:
+    """Without those to a variant that the experiment no longer has."""
+    names = {variant.name for variant in experiment.variants}
+    return {lead: exposure for lead, exposure in first.items() if exposure.variant in names}
+
+
+def _goals_reached(
+    experiment: Experiment, counted: Mapping[LeadKey, Exposure], conversions: Iterable[GoalConversion]
+) -> set[tuple[LeadKey, str]]:
+    """(lead, goal), each once."""
     window = timedelta(days=experiment.window_days)
     reached: set[tuple[LeadKey, str]] = set()
     for conversion in conversions:
@@ -219,6 +237,16 @@ def _count_leads(
                 for goal in experiment.goals
                 if goal.counts(conversion.event, conversion.named)
             )
+    return reached
+
+
+def _count_leads(
+    experiment: Experiment,
+    counted: Mapping[LeadKey, Exposure],
+    several: Container[LeadKey],
+    conversions: Iterable[GoalConversion],
+) -> _LeadCounts:
+    reached = _goals_reached(experiment, counted, conversions)
     return _LeadCounts(
         Counter(exposure.variant for exposure in counted.values()),
         Counter(exposure.variant for lead, exposure in counted.items() if lead in several),
@@ -227,7 +255,14 @@ def _count_leads(
     )
 
 
-def _goal_result(experiment: Experiment, goal: Goal, variant: str, counts: _LeadCounts) -> GoalResult:
+def _goal_result(
+    experiment: Experiment,
+    goal: Goal,
+    variant: str,
+    counts: _LeadCounts,
+    leads_needed: int | None,
+    balance: VariantBalance,
+) -> GoalResult:
     own, control = (
         (counts.reached[name, goal.name], counts.exposed[name]) for name in (variant, experiment.control.name)
     )
@@ -240,18 +275,32 @@ def _goal_result(experiment: Experiment, goal: Goal, variant: str, counts: _Lead
         proportions.conversion_rate(own) if own[1] else None,
         proportions.wilson_interval(own) if own[1] else None,
         proportions.conversion_rate(pure) if pure[1] else None,
-        _compared_with_control(control, own) if comparable else None,
+        _compared_with_control(control, own, leads_needed, balance) if comparable else None,
     )
 
 
-def _compared_with_control(control: ConvertedOfExposed, own: ConvertedOfExposed) -> ControlComparison:
+def _compared_with_control(
+    control: ConvertedOfExposed, own: ConvertedOfExposed, leads_needed: int | None, balance: VariantBalance
+) -> ControlComparison:
     base, rate = proportions.conversion_rate(control), proportions.conversion_rate(own)
+    interval, p = proportions.newcombe_interval(control, own), proportions.p_value(control, own)
+    has_enough = leads_needed is not None and min(control[1], own[1]) >= leads_needed
     return ControlComparison(
         rate - base,
-        proportions.newcombe_interval(control, own),
+        interval,
         rate / base - 1 if base else None,
-        proportions.p_value(control, own),
+        p,
+        "unreliable" if balance.verdict == "mismatch" else _verdict(interval, p, has_enough=has_enough),
     )
+
+
+def _verdict(interval: Interval, p: float, *, has_enough: bool) -> ComparisonVerdict:
+    low, high = interval
+    if p < SIGNIFICANT_P_VALUE and low > 0:
+        return "higher"
+    if p < SIGNIFICANT_P_VALUE and high < 0:
+        return "lower"
+    return "no_difference" if has_enough else "too_early"
 
 
 def _variant_balance(sizes: list[int], weights: list[float]) -> VariantBalance:
@@ -269,3 +318,37 @@ def _sample_size_needed(
         return SampleSize(lift, None, None)
     shares = zip(sizes, experiment.variants, strict=True)
     return SampleSize(lift, each, max(ceil(max(0, each - size) / variant.weight) for size, variant in shares))
+
+
+class ExposedLead(NamedTuple):
+    """A lead that counts in the results."""
+
+    lead: LeadKey
+    variant: str
+    at: datetime
+    goals: frozenset[str]
+    """Those that it reached in time."""
+    saw_several: bool
+
+
+def exposed_leads(
+    experiment: Experiment,
+    exposures: Iterable[Exposure],
+    conversions: Iterable[GoalConversion],
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[ExposedLead]:
+    """The leads behind `experiment_results`, those last exposed first."""
+    first, several = _first_exposures(exposures, since, until)
+    counted = _counted_exposures(experiment, first)
+    goals: dict[LeadKey, set[str]] = {}
+    for lead, goal in _goals_reached(experiment, counted, conversions):
+        goals.setdefault(lead, set()).add(goal)
+    latest_first = sorted(
+        counted.items(), key=lambda each: (_exposure_order(each[1]), str(each[0])), reverse=True
+    )
+    return [
+        ExposedLead(lead, exposure.variant, exposure.at, frozenset(goals.get(lead, ())), lead in several)
+        for lead, exposure in latest_first
+    ]

@@ -192,6 +192,41 @@ async def test_definitions_are_listed_wrong_questions_named_and_tenants_kept_apa
     assert (await house.get("/api/experiments", x_write_key="browser-key")).status_code == 401
 
 
+async def test_the_leads_of_a_variant_are_those_that_its_numbers_count(house):
+    for visitor in "pqr":
+        house.attach(visitor, f"lead-{visitor}")
+        house.happened(visitor, exposure(visitor, "B" if visitor == "q" else "A", ord(visitor) - ord("p")))
+    house.happened("r", demo("r", 3))
+    house.attach("p", "theirs", "other")
+    house.happened("p", exposure("p", "A", tenant="other"), "other")
+
+    path = f"/api/experiments/{NAME}/leads"
+    of_a = (await house.get(f"{path}?variant=A")).json()
+    assert [(each["lead_id"], each["goals"]) for each in of_a["leads"]] == [
+        ("lead-r", ["demo_request"]),
+        ("lead-p", []),
+    ]
+    assert of_a["leads"][0]["exposed_at"] == at(2).isoformat().replace("+00:00", "Z")
+    reached = (await house.get(f"{path}?goal=demo_request")).json()
+    assert [each["lead_id"] for each in reached["leads"]] == ["lead-r"]
+    first = (await house.get(f"{path}?limit=2")).json()
+    assert ([each["lead_id"] for each in first["leads"]], first["count"], first["next_offset"]) == (
+        ["lead-r", "lead-q"],
+        3,
+        2,
+    )
+    rest = (await house.get(f"{path}?limit=2&offset=2")).json()
+    assert ([each["lead_id"] for each in rest["leads"]], rest["next_offset"]) == (["lead-p"], None)
+    for query, field in {"variant=Z": "variant", "goal=z": "goal", "since=never": "since"}.items():
+        refused = await house.get(f"{path}?{query}")
+        assert (refused.status_code, refused.json()["error"]["field"]) == (422, field)
+    assert (await house.get("/api/experiments/none/leads")).status_code == 404
+
+    house.access = {"access": read_access([], ["other:read:reading-token"])}
+    theirs = (await house.get(path, authorization="Bearer reading-token")).json()
+    assert [each["lead_id"] for each in theirs["leads"]] == ["theirs"]
+
+
 MIXED = compile_experiment("""
 name = "mixed"
 window_days = 5

@@ -179,6 +179,8 @@ QUERY_VALUES = {
     "workflow_id": Ids("1", "999999999"),
     "recipient": Ids(MARK, "nobody--0"),
     "assigned_to": Ids(MARK, "nobody--0"),
+    "variant": Ids("A", "A"),
+    "goal": Ids("demo_request", "demo_request"),
 }
 BODY_VALUES = {
     "lead_id": LEAD,

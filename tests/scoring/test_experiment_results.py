@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scoring.experiments.assignment import Experiment, Goal, GoalEvent, Variant
-from scoring.experiments.results import Exposure, GoalConversion, experiment_results
+from scoring.experiments.results import Exposure, GoalConversion, experiment_results, exposed_leads
 
 T0 = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
 DEMO = Goal("demo", (GoalEvent("demo_requested"), GoalEvent("conversion_recorded", "demo_request")))
@@ -51,6 +51,7 @@ def test_a_published_comparison_in_full():
     assert other.against_control.interval == pytest.approx((0.0524, 0.3339), abs=5e-5)
     assert other.against_control.lift == pytest.approx(1 / 3)
     assert other.against_control.p == pytest.approx(0.0080, abs=1e-4)
+    assert other.against_control.verdict == "higher"
     assert (shown.exposed, shown.saw_several, shown.unknown) == (150, 0, 0)
     assert shown.balance.chi_square == pytest.approx(2 / 3)  # 5^2 / 75, twice
     assert shown.balance.verdict == "ok"
@@ -195,6 +196,58 @@ def test_where_every_variant_has_enough_none_are_to_come():
     needed = experiment_results(EVEN, exposures, converted_fifth, lift=0.3).needed["demo"]
     assert needed.each is not None
     assert needed.more == 0
+
+
+def verdict_of(first, other, lift=0.1, experiment=EVEN):
+    """Of B beside A; each is (converted, leads)."""
+    people = [
+        (name, n, n < done)
+        for name, (done, size) in zip("AB", (first, other), strict=True)
+        for n in range(size)
+    ]
+    shown = experiment_results(
+        experiment,
+        [exposed((name, n), name) for name, n, _ in people],
+        [demo((name, n), 1) for name, n, done in people if done],
+        lift=lift,
+    )
+    return shown.variants[1].goals["demo"].against_control.verdict
+
+
+@pytest.mark.parametrize(
+    ("control", "other", "lift", "verdict"),
+    [
+        ((48, 80), (56, 70), 0.1, "higher"),  # Newcombe 1998 (a): 0.0524 to 0.3339, p = 0.008
+        ((56, 80), (48, 100), 0.1, "lower"),  # 22 points less; z = 2.96
+        ((9, 10), (3, 10), 0.1, "lower"),  # example (b): 0.1705 to 0.8090; Fisher's p = 0.0198
+        ((1, 10), (4, 10), 0.1, "too_early"),  # three more of ten prove nothing
+        ((0, 10), (5, 10), 0.1, "higher"),  # Fisher: 2 * 252 / 15504 = 0.0325
+        ((0, 10), (4, 10), 0.1, "too_early"),  # Fisher: 2 * 210 / 4845 = 0.0867, though the interval is above 0
+        ((220, 1100), (225, 1100), 0.25, "no_difference"),  # from 20% to 25% takes 1094 in each
+        ((218, 1090), (222, 1090), 0.25, "too_early"),
+        ((0, 20), (0, 20), 0.1, "too_early"),
+        ((100, 560), (200, 440), 0.1, "unreliable"),  # chi-square 14.4, p = 0.00015
+    ],
+)  # fmt: skip
+def test_what_may_be_concluded_of_a_variant(control, other, lift, verdict):
+    assert verdict_of(control, other, lift) == verdict
+
+
+def test_the_leads_behind_the_results_come_last_exposed_first():
+    exposures = [
+        exposed("l", "A"),
+        exposed("l", "B", 1),
+        exposed("m", "A", 2),
+        exposed("n", "B", 3),
+        exposed("o", "C", 4),
+    ]
+    shown = exposed_leads(EVEN, exposures, [demo("l", 2), GoalConversion("n", "purchase_made", None, at(3))])
+    assert [(each.lead, each.variant, set(each.goals), each.saw_several) for each in shown] == [
+        ("n", "B", {"bought"}, False),
+        ("m", "A", set(), False),
+        ("l", "A", {"demo"}, True),
+    ]  # fmt: skip
+    assert [each.lead for each in exposed_leads(EVEN, exposures, [], since=at(1), until=at(3))] == ["m"]
 
 
 # Any history

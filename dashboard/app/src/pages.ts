@@ -15,5 +15,7 @@ export const PAGES: readonly PageOfBar[] = [
   { root: "/lead-analytics", title: "leadAnalytics", Page: later(() => import("./analytics/AnalyticsPage")), isListed: always },
   { root: "/models", title: "models", Page: later(() => import("./models/ModelsPage")), isListed: always },
   { root: "/workflows", title: "workflows", Page: later(() => import("./workflows/WorkflowsPage")), isListed: always },
+  { root: "/experiments", title: "experiments", Page: later(() => import("./experiments/ExperimentsPage")), isListed: always },
+  { root: "/flows", title: "flows", Page: later(() => import("./flows/FlowsPage")), isListed: always },
   { root: "/demo", title: "demo", Page: later(() => import("./demo/DemoPage")), isListed: () => isShop(path.value) },
 ];

@@ -36,7 +36,8 @@ const moments = computed(() => new Intl.DateTimeFormat(language.value, { dateSty
 
 /** What is read from left to right in a sentence of either direction: a phone number, a signed number. */
 export const leftToRight = (value: string): string => (document.documentElement.dir === "rtl" ? `\u2066${value}\u2069` : value);
-export const number = (value: number): string => numbers.value.format(value);
+/** With at most two digits behind the point, or as many as are asked for. */
+export const number = (value: number, digits?: number): string => (digits === undefined ? numbers.value : new Intl.NumberFormat(language.value, { maximumFractionDigits: digits })).format(value);
 export const shortNumber = (value: number): string => short.value.format(value);
 export const signed = (points: number): string => leftToRight(`${points < 0 ? "−" : "+"}${number(Math.abs(points))}`);
 export const exactly = (moment: string | number): string => moments.value.format(new Date(moment));

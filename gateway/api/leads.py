@@ -42,7 +42,7 @@ from gateway.store import ReadStore, Row, StoreSnapshot
 from gateway.subject import subjects_of
 from gateway.wait import LookUpOutcomes
 from projections import queries
-from projections.lead_lists import LeadFilters
+from projections.lead_lists import LeadFilters, first_waking
 from projections.past_leads import select_past_engagements
 from projections.tables import hashed_key
 from projections.workflow_queries import executions_of_lead
@@ -89,7 +89,15 @@ async def board(
     ] = None,
     stage: Annotated[str | None, Query(max_length=32, pattern=NO_NUL)] = None,
     band: Annotated[str | None, Query(max_length=100, pattern=NO_NUL)] = None,
-    q: Annotated[str | None, Query(max_length=LONGEST_SEARCH, pattern=NO_NUL)] = None,
+    q: Annotated[
+        str | None,
+        Query(
+            max_length=LONGEST_SEARCH,
+            pattern=NO_NUL,
+            description="Words, each a part of what the row says: name, company, owner, stage, budget, property, type of the last event, "
+            "id, or an e-mail address or phone number in any spelling.",
+        ),
+    ] = None,
     assigned_to: Annotated[
         list[Annotated[str, Query(max_length=512, pattern=NO_NUL)]] | None,
         Query(
@@ -100,6 +108,12 @@ async def board(
     silent_days: Annotated[
         int | None,
         Query(ge=1, le=36_500, description="Only leads without an interaction for so many days."),
+    ] = None,
+    snoozed: Annotated[
+        bool | None,
+        Query(
+            description="false leaves out leads that somebody has put off until later; true lists only these. By default both."
+        ),
     ] = None,
     limit: Limit = PAGE,
     after: After = None,
@@ -125,11 +139,14 @@ async def board(
             owners=assigned_to or (),
             silent_since=None if silent_days is None else now - timedelta(days=silent_days),
             addresses=searched_addresses(q, services.ports.phone_region) if q else (),
+            snoozed=snoozed,
+            now=now,
         )
         page = await leads_page(ask, tenant, sort, filters, start, limit)
         keys = [row["lead_key"] for row in page.rows]
         scores, visits = await _scores(ask, keys), await _visits(ask, keys)
         subjects = await subjects_of(ask, tenant, page.rows)
+        (waking,) = await ask(first_waking(tenant, now))
     return JsonAnswer(
         {
             "leads": [
@@ -145,6 +162,7 @@ async def board(
             ],
             "next": page.following,
             "includes_anonymous": anonymous,
+            "next_waking": waking["until"],
             "models": sorted(active.models, key=lambda name: (name != BOARD_MODEL, name)),
             "next_offset": None
             if page.following is None or after is not None
@@ -417,6 +435,7 @@ def _lead(row: Row, scores: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         "catalog_views": views,
         "messages_count": messages,
         "total_interactions": scans + views + messages,
+        "snoozed_until": row["snoozed_until"],
     }
 
 

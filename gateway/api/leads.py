@@ -22,6 +22,7 @@ from gateway.api.causes import EventsById, by_id, cause_of
 from gateway.api.contact_times import contact_times_in_row
 from gateway.api.execution_shapes import short_execution_json
 from gateway.api.found_leads import found_lead
+from gateway.api.identity_joins import identities_json
 from gateway.api.lead_as_of import (
     Knowledge,
     computed_scores,
@@ -49,7 +50,7 @@ from projections.workflow_queries import executions_of_lead
 from schemas.envelope import ANONYMOUS_PREFIX, Moment
 from schemas.moment import millis, moment
 from schemas.topics import visitor_key
-from scoring.features.identity import is_anonymous, key_of_identity
+from scoring.features.identity import is_anonymous
 from scoring.features.signals import decimals_of
 from scoring.models.model import ONE_POINT, Model, rounded_points
 
@@ -261,6 +262,7 @@ async def lead(
             else queries.engagements(tenant, lead_id, limit=ENGAGEMENTS)
         )
         ledger = await _ledger(ask, tenant, lead_id, entries, limit=LEDGER_PAGE)
+        identities = await identities_json(ask, row["lead_id"], shown.identities)
     scores = computed_scores(shown)
     if not shown.is_computed and not queries.refuses_profiling(shown.row):
         shape = _past_score if past else _score
@@ -281,7 +283,7 @@ async def lead(
         "revenue": _revenue(shown.row["revenue"]),
         "merged_into": shown.row["redirect"],
         **ledger,
-        "identities": [_identity(each) for each in shown.identities],
+        "identities": identities,
         "sessions": [session_row(each) for each in shown.sessions],
         "engagements": [_engagement(each) for each in engagements],
         "stages": [_stage(each) for each in shown.stages],
@@ -511,6 +513,7 @@ def _entry(row: Row, events: EventsById) -> dict[str, Any]:
             "type": event["type"],
             "occurred_at": event["occurred_at"],
             "source": event["source"],
+            "name": (event["details"] or {}).get("name") if event["type"] == "custom" else None,
             "about": event["title"] or (event["details"] or {}).get("text") or event["url"],
         },
     }
@@ -519,18 +522,6 @@ def _entry(row: Row, events: EventsById) -> dict[str, Any]:
 def _event_of(caused_by: str) -> str | None:
     kind, _, event_id = caused_by.partition(":")
     return event_id if kind == "event" else None
-
-
-def _identity(row: Row) -> dict[str, Any]:
-    key, _ = key_of_identity(row["identity"])
-    _, kind, name = key.split("/", 2)
-    return {
-        "identity": row["identity"],
-        "kind": "visitor" if kind == "v" else "lead",
-        "name": name,
-        "home": row["home"],
-        "attached_at": row["attached_at"],
-    }
 
 
 def session_row(row: Row) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from gateway.store import SORT_MEMORY
 from leadstream.embedded_postgres import start_postgres, stop_postgres
 from projections.analytics_worker import compute_all_leads, no_settings
 from projections.facts import keys_of_bands
+from projections.lead_search import text_of_parts
 from projections.migrate import migrate
 from projections.tables import LIVE_SCHEMA, READ_OPTIONS, hashed_key, lead_row_key
 from scoring.lifecycle.transitions import FUNNEL_STAGES
@@ -77,6 +78,7 @@ KINDS = (
 )
 GROUPS = ("Organic Search", "Paid Search", "Direct", "Email", "Paid Social")
 MODELS = ("composite", "rules", "temperature")
+OWNERS = ("maria.keller@shop.example", "tom@shop.example", "sara@shop.example")
 GRADES = (("A+", 90), ("A", 80), ("B+", 70), ("B", 60), ("C+", 50), ("C", 40), ("D", 0))
 
 
@@ -339,7 +341,7 @@ def _fill(connection: psycopg.Connection[Any], leads: int) -> None:
     _copy(
         connection,
         "leads",
-        "lead_key tenant lead_id identified created_at last_interaction_at stage identities as_of name email search "
+        "lead_key tenant lead_id identified created_at last_interaction_at stage identities as_of name email "
         "counts fields position revenue",
         (
             (
@@ -354,7 +356,6 @@ def _fill(connection: psycopg.Connection[Any], leads: int) -> None:
                 NOW,
                 f"Lead {n}",
                 f"lead-{n}@customers.example",
-                f"lead {n}\nlead-{n}@customers.example",
                 json.dumps({"page_viewed": 5, "email_opened": 2, "interaction": 8}),
                 json.dumps(
                     {
@@ -365,6 +366,30 @@ def _fill(connection: psycopg.Connection[Any], leads: int) -> None:
                 ),
                 n,
                 json.dumps({"EUR": 99.5 + n % 400} if reached[n] == 5 else {}),
+            )
+            for n in range(leads)
+        ),
+    )
+    _copy(
+        connection,
+        "lead_search",
+        "lead_key tenant text position",
+        (
+            (
+                keys[n],
+                TENANT,
+                text_of_parts(
+                    [
+                        f"Lead {n}",
+                        f"lead-{n}@customers.example",
+                        f"Company {n % 900}",
+                        OWNERS[n % len(OWNERS)],
+                        FUNNEL_STAGES[reached[n]],
+                        "Dubai",
+                        "page viewed",
+                    ]
+                ),
+                n,
             )
             for n in range(leads)
         ),

@@ -11,7 +11,7 @@ CHANNEL_FIXED_BY_TYPE: Final = {
         "email": "email_clicked email_opened email_replied email_sent",
         "phone": "call_made",
         "qr": "qr_scanned",
-        "sales": "lead_assigned note_added stage_changed task_created workflow_requested",
+        "sales": "lead_assigned lead_snoozed note_added stage_changed task_created workflow_requested",
         "sms": "sms_replied sms_sent",
         "social": "social_interaction",
     }.items()

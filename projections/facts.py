@@ -5,12 +5,14 @@ lead, so a merge or a split changes no fact.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
 from projections.column_values import exact_decimal, jsonb_text, storable_or_none, storable_text
 from projections.engagement_rows import engagement_row, retracted_session_row, session_row
 from projections.lead_records import lead_record_row
+from projections.lead_search import search_text_of
 from projections.rows import (
     WORKFLOWS,
     AppliedEventRow,
@@ -20,6 +22,7 @@ from projections.rows import (
     IdentityRow,
     LeadRow,
     LeadScoreRow,
+    LeadSearchRow,
     PublicationRow,
     QualificationOverrideRow,
     ScoreChangeRow,
@@ -39,6 +42,7 @@ from projections.tables import (
     hashed_key,
     lead_row_key,
     lead_scores,
+    lead_search,
     leads,
     session_row_key,
     session_scores,
@@ -56,7 +60,7 @@ from schemas.activity import (
     WorkflowsChanged,
 )
 from schemas.decode import Refusal, decode_activity, decode_dead_letter, decode_statement
-from schemas.moment import moment
+from schemas.moment import millis_in_text, moment, moment_or_none
 from schemas.record import Record
 from schemas.statements import (
     BandChanged,
@@ -73,7 +77,7 @@ from schemas.statements import (
     Statement,
     WorkflowTriggered,
 )
-from scoring.features.texts import fold_text
+from scoring.features.profile_fields import SNOOZED_UNTIL_FIELD
 from scoring.models.points import ONE_POINT, rounded_points
 
 LARGEST_INT: Final = 2**31 - 1
@@ -338,8 +342,11 @@ def _lead_and_scores(statement: LeadScored, lead_key: int, record: Record) -> li
         )
         for model, score in statement.scores.items()
     ]
+    lead = lead_row_of_card(statement, lead_key, record.position)
+    searched = storable_text(search_text_of(lead, statement))
     return [
-        lead_row_of_card(statement, lead_key, record.position),
+        lead,
+        LeadSearchRow(lead_key, statement.tenant, searched, record.position),
         *scores,
         SupersededRows(lead_scores, (lead_key,), record.position),
     ]
@@ -426,13 +433,13 @@ def lead_row_of_card(statement: LeadScored, lead_key: int, position: int) -> Lea
         phone=phone,
         company=_profile_field_text(fields, "company"),
         assigned_to=_profile_field_text(fields, "assigned_to"),
-        search="\n".join(map(fold_text, filter(None, (name, email, phone, lead_id)))),
         counts=jsonb_text(statement.counts),
         fields=jsonb_text(fields),
         position=position,
         revenue=None if statement.revenue is None else jsonb_text(statement.revenue),
         qualification_override=_override_column(statement.qualification_override),
         speed_to_lead=_contact_column(statement.speed_to_lead),
+        snoozed_until=_snoozed_until(fields),
     )
 
 
@@ -447,9 +454,14 @@ def _contact_column(times: ContactTimes | None) -> str | None:
     return None if times is None else jsonb_text({name: getattr(times, name) for name in CONTACT_TIMES})
 
 
+def _snoozed_until(fields: Mapping[str, Any]) -> datetime | None:
+    until = fields.get(SNOOZED_UNTIL_FIELD)
+    return moment_or_none(millis_in_text(until if isinstance(until, str) else None))
+
+
 def _removed_lead(key: str, position: int) -> tuple[TableChange, ...]:
     lead_key = hashed_key(key)
-    return SupersededRows(leads, (lead_key,), position), SupersededRows(lead_scores, (lead_key,), position)
+    return tuple(SupersededRows(table, (lead_key,), position) for table in (leads, lead_scores, lead_search))
 
 
 def _dead_letter_row(dead_letter: DeadLetter, position: int) -> DeadLetterRow:

@@ -35,7 +35,7 @@ _TABLES_OF: Final[Mapping[str, tuple[Table, ...]]] = {
     ),
     topics.SESSION_SCORES: (tables.session_scores,),
     topics.SCORE_CHANGED: (tables.score_history,),
-    topics.LEAD_SCORES: (tables.lead_scores, tables.leads),
+    topics.LEAD_SCORES: (tables.lead_scores, tables.lead_search, tables.leads),
     topics.LEAD_CHANGES: (
         tables.applied_events,
         tables.band_changes,

@@ -31,9 +31,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from projections.lead_search import select_found
 from projections.queries import REFUSES_PROFILING
 from projections.tables import band_key, lead_row_key, lead_scores, leads, score_history
-from scoring.features.texts import fold_text
 
 
 class LeadPosition(NamedTuple):
@@ -58,13 +58,20 @@ class LeadFilters(NamedTuple):
     minimum: int | None = None
     """The least rounded total of the model; a lead without a score has 0."""
     search: str | None = None
-    """Part of a name, e-mail address, phone number or lead id."""
+    """Words, each a part of what the lead's row says: name, addresses, company, owner, stage, wishes, last event, id."""
     owners: Sequence[str] = ()
     """Assigned to one of these; a blank one stands for leads that are assigned to nobody."""
     silent_since: datetime | None = None
     """No interaction at this moment or later."""
     addresses: Sequence[str] = ()
     """E-mail addresses and phone numbers that are searched for beside `search`, whole and in their one form."""
+
+    among: Sequence[int] | None = None
+    """The keys of the leads that `search` finds, if they were few enough to look them up before."""
+    snoozed: bool | None = None
+    """Whether somebody put the lead off; None: either."""
+    now: datetime | None = None
+    """When the page is read; `snoozed` needs it."""
 
     @property
     def include_unscored(self) -> bool:
@@ -92,7 +99,11 @@ def scored_leads(
     limit: int,
     start: PageStart = FIRST_PAGE,
 ) -> Select[Any]:
-    """A page of the leads that have a score by the model, whole, with that score."""
+    """A page of the leads that have a score by the model, whole, with that score.
+
+    Filters collect the leads that match in one pass. `is true` around them keeps the planner from joining instead, which is
+    slow where it misjudges how many match.
+    """
     return _with_score(_scored_page(tenant, model, filters, limit=limit, start=start), model)
 
 
@@ -109,6 +120,7 @@ def unscored_leads(
     conditions = [
         *_of_tenant(tenant, anonymous=filters.anonymous),
         ~scored,
+        *_key_conditions(lead.lead_key, tenant, filters),
         *_lead_conditions(filters),
         true() if filters.stage is None else lead.stage == filters.stage,
         # Nothing scores a lead that objects to profiling: it is in no band, not in the lowest.
@@ -231,7 +243,11 @@ def _scored_page(tenant: str, model: str, filters: LeadFilters, *, limit: int, s
 def _scored(tenant: str, model: str, filters: LeadFilters, after: LeadPosition | None = None) -> Select[Any]:
     """(lead_key, rounded, created_at) of every lead that matches, whether identified or not."""
     score = lead_scores.c
-    conditions = [*_of_model(tenant, model), *_score_conditions(tenant, filters)]
+    conditions = [
+        *_of_model(tenant, model),
+        *_score_conditions(tenant, filters),
+        *_key_conditions(score.lead_key, tenant, filters),
+    ]
     if after is not None:
         if after.rounded is None:
             conditions.append(false())
@@ -239,13 +255,11 @@ def _scored(tenant: str, model: str, filters: LeadFilters, after: LeadPosition |
             columns = tuple_(score.rounded, score.created_at, score.lead_key)
             last = literal(after.rounded), literal(after.created_at), literal(after.lead_key, BigInteger())
             conditions.append(columns < tuple_(*last))
-    of_lead = _lead_conditions(filters)
-    table = lead_scores.join(leads, leads.c.lead_key == score.lead_key) if of_lead else lead_scores
-    return (
-        select(score.lead_key, score.rounded, score.created_at)
-        .select_from(table)
-        .where(*conditions, *of_lead)
-    )
+    if of_lead := _lead_conditions(filters):
+        # Collected in one pass: a join looks up lead by lead until the page is full, which takes long where few match.
+        matching = select(leads.c.lead_key).where(leads.c.tenant == tenant, *of_lead)
+        conditions.append(score.lead_key.in_(matching).is_(True))
+    return select(score.lead_key, score.rounded, score.created_at).where(*conditions)
 
 
 def _order(columns: Any) -> Iterable[ColumnElement[Any]]:
@@ -278,15 +292,48 @@ def _score_conditions(tenant: str, filters: LeadFilters) -> list[ColumnElement[b
     return conditions
 
 
+def _key_conditions(
+    lead_key: ColumnElement[int], tenant: str, filters: LeadFilters
+) -> list[ColumnElement[bool]]:
+    """Those that look the lead up among others."""
+    conditions: list[ColumnElement[bool]] = []
+    if filters.among is not None:
+        conditions.append(lead_key == any_(literal(list(filters.among), ARRAY(BigInteger()))))
+    elif filters.search:
+        found = select_found(tenant, filters.search, filters.addresses)
+        conditions.append(lead_key.in_(found).is_(True))
+    if filters.snoozed is not None and filters.now is not None:
+        among = lead_key.in_(_snoozed(tenant, filters.now))
+        conditions.append(among if filters.snoozed else among.is_not(True))
+    return conditions
+
+
+def _snoozed(tenant: str, now: datetime) -> Select[Any]:
+    """The leads that are put off: an index has these few."""
+    return select(leads.c.lead_key).where(leads.c.tenant == tenant, leads.c.snoozed_until > now)
+
+
+def snoozed_leads(tenant: str, model: str, now: datetime) -> Select[Any]:
+    """(identified, stage, band_keys, until) of each lead that is put off. A lead without a score has no `band_keys`."""
+    own = and_(lead_scores.c.lead_key == leads.c.lead_key, lead_scores.c.model == model)
+    return (
+        select(
+            leads.c.identified, leads.c.stage, lead_scores.c.band_keys, leads.c.snoozed_until.label("until")
+        )
+        .select_from(leads.outerjoin(lead_scores, own))
+        .where(leads.c.tenant == tenant, leads.c.snoozed_until > now, leads.c.identities > 0)
+    )
+
+
+def first_waking(tenant: str, now: datetime) -> Select[Any]:
+    """(until): when the first of the leads that are put off comes back."""
+    until = func.min(leads.c.snoozed_until).label("until")
+    return select(until).where(leads.c.tenant == tenant, leads.c.snoozed_until > now)
+
+
 def _lead_conditions(filters: LeadFilters) -> list[ColumnElement[bool]]:
     """Those that read the lead's own row."""
     conditions: list[ColumnElement[bool]] = []
-    if filters.search:
-        # Rows that an earlier version wrote, and nobody has scored since, have only their capital letters folded.
-        forms = {fold_text(filters.search), filters.search.casefold()}
-        parts = (leads.c.search.contains(form, autoescape=True) for form in sorted(forms))
-        columns = (leads.c.email, leads.c.phone)
-        conditions.append(or_(*parts, *(column == each for each in filters.addresses for column in columns)))
     if filters.owners:
         conditions.append(
             func.coalesce(leads.c.assigned_to, "") == any_(literal(list(filters.owners), ARRAY(Text())))

@@ -30,6 +30,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 
 from projections.lead_lists import FIRST_PAGE, LeadFilters, LeadPosition, PageStart
 from projections.queries import REFUSES_PROFILING
+from projections.lead_search import select_found
 from projections.tables import (
     identities,
     identity_history,
@@ -39,7 +40,6 @@ from projections.tables import (
     score_history,
     stage_history,
 )
-from scoring.features.texts import fold_text
 
 MOST_RECORDS_OF_LISTED = 500
 """Of a lead that are folded for a list; of a lead with more, the list has the histories only."""
@@ -55,7 +55,7 @@ def past_page(
     start: PageStart = FIRST_PAGE,
 ) -> Select[Any]:
     """A page of the leads that were there: today's row of each, and `rounded`, the total of then; null: it was not scored. Of `filters`,
-    owners and silence are of now only, and not used here. A search looks in today's names.
+    owners, silence and snoozing are of now only, and not used here. A search looks in today's rows.
     """
     change = score_history.c
     total = (
@@ -72,12 +72,7 @@ def past_page(
     if not filters.anonymous:
         conditions.append(leads.c.identified)
     if filters.search:
-        forms = {fold_text(filters.search), filters.search.casefold()}
-        parts = (leads.c.search.contains(form, autoescape=True) for form in sorted(forms))
-        addresses = (
-            column == each for each in filters.addresses for column in (leads.c.email, leads.c.phone)
-        )
-        conditions.append(or_(*parts, *addresses))
+        conditions.append(leads.c.lead_key.in_(select_found(tenant, filters.search, filters.addresses)))
     if filters.band is not None:
         conditions.append(~REFUSES_PROFILING)
     ranked = (

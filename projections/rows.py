@@ -152,13 +152,21 @@ class LeadRow(NamedTuple):
     phone: str | None
     company: str | None
     assigned_to: str | None
-    search: str
     counts: JsonColumn
     fields: JsonColumn
     position: BigIntColumn
     revenue: JsonColumn | None
     qualification_override: JsonColumn | None
     speed_to_lead: JsonColumn | None
+    snoozed_until: datetime | None
+
+
+class LeadSearchRow(NamedTuple):
+    lead_key: BigIntColumn
+    tenant: str
+    text: str
+    """Each value on a line of its own, between newlines, folded."""
+    position: BigIntColumn
 
 
 class LeadScoreRow(NamedTuple):
@@ -898,6 +906,7 @@ Row = (
     | SessionScoreRow
     | LeadRow
     | LeadScoreRow
+    | LeadSearchRow
     | ScoreChangeRow
     | StageEntryRow
     | BandChangeRow

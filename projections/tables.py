@@ -67,6 +67,7 @@ from projections.rows import (
     LeadRecordRow,
     LeadRow,
     LeadScoreRow,
+    LeadSearchRow,
     LeadStayRow,
     NotificationRow,
     OutboxRow,
@@ -304,7 +305,7 @@ leads = _table(
         "identified",
         "created_at",
         "lead_key",
-        postgresql_include=["identities"],
+        postgresql_include=["identities", "stage"],
     ),
     Index(
         "leads_email",
@@ -318,9 +319,18 @@ leads = _table(
         "phone",
         postgresql_where=text(f"{IDENTIFIED_AND_UNMERGED} and phone is not null"),
     ),
+    Index("leads_snoozed", "tenant", "snoozed_until", postgresql_where=text("snoozed_until is not null")),
     key=("lead_key",),
     newest_by=("position",),
-    comment="every lead as it is now; `search` is what a search looks in, case folded",
+    comment="every lead as it is now",
+)
+
+lead_search = _table(
+    "lead_search",
+    LeadSearchRow,
+    key=("lead_key",),
+    newest_by=("position",),
+    comment="what a search for leads looks in: the values of each lead's row, case folded",
 )
 
 lead_scores = _table(

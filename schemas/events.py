@@ -325,6 +325,13 @@ class LeadAssigned(Event, tag="lead_assigned", frozen=True, kw_only=True):
     by: Line | None = None
 
 
+class LeadSnoozed(Event, tag="lead_snoozed", frozen=True, kw_only=True):
+    """Nobody needs to see the lead on a call list until this moment; null shows it again."""
+
+    until: Moment | None = None
+    by: Line | None = None
+
+
 class TaskCreated(Event, tag="task_created", frozen=True, kw_only=True):
     """A task about the lead was created."""
 
@@ -417,6 +424,7 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     StageChanged,
     ConversionRecorded,
     LeadAssigned,
+    LeadSnoozed,
     TaskCreated,
     CampaignJoined,
     NoteAdded,

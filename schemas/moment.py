@@ -26,6 +26,16 @@ def moment(at: int) -> datetime:
     return EPOCH + at * _MILLISECOND  # three times as fast as timedelta(), and every fold and row does it
 
 
+def millis_in_text(text: str | None) -> int | None:
+    """Of a text in the form of ISO 8601, without a zone in UTC; None: it is no moment, or one that no message can carry."""
+    try:
+        read = datetime.fromisoformat(text) if text is not None else None
+        at = None if read is None else millis(read if read.tzinfo else read.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
+        return None
+    return at if at is not None and at <= LATEST_MS else None
+
+
 def happened_at(occurred_at: datetime, now: datetime) -> datetime:
     """When an event happened that is read now: now, if its own time lies in the future."""
     return now if occurred_at > now + ALLOWED_CLOCK_LEAD else occurred_at

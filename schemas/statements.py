@@ -224,6 +224,8 @@ class LeadScored(Statement, tag="lead_scored", frozen=True, kw_only=True):
     qualification_override: OverriddenBand | None = None
     speed_to_lead: ContactTimes | None = None
     """Of its latest qualification."""
+    last_event: str | None = None
+    """The type of its latest event, `custom:NAME` of one of your own; None: it has none, or an older version wrote the record."""
 
 
 class DeadLetter(Struct, kw_only=True, omit_defaults=True, frozen=True, tag_field="type", tag="dead_letter"):

@@ -21,12 +21,15 @@ from projections.lead_lists import (
     scored_leads,
     unscored_leads,
 )
+from projections.lead_search import select_found
 from schemas.moment import millis, moment
 
 PAGE = 50
 LARGEST_PAGE = 500
 DEEPEST = 100_000
 LONGEST_CURSOR = 60
+MOST_FOUND = 1_000
+"""Leads that a search finds and that are looked up one by one; more fill a page soon."""
 UNSCORED = "none"
 """The cursor's score of a lead that has none."""
 
@@ -84,17 +87,23 @@ async def leads_page(
     ask: StoreSnapshot, tenant: str, model: str, filters: LeadFilters, start: PageStart, limit: int
 ) -> LeadPage:
     """Leads with their scores by the model. Those that it has not scored come last."""
+    if filters.search:
+        few = await ask(select_found(tenant, filters.search, filters.addresses, limit=MOST_FOUND + 1))
+        if len(few) <= MOST_FOUND:
+            filters = filters._replace(among=[row["lead_key"] for row in few])
     rows: list[Row] = []
     if start.after is None or start.after.rounded is not None:
         rows += await ask(scored_leads(tenant, model, filters, limit=limit + 1, start=start))
-    if len(rows) <= limit and filters.include_unscored:
-        counted = (await ask(scored_and_all(tenant, model, anonymous=filters.anonymous)))[0]
-        if counted["scored"] < counted["leads"]:
-            skipped = 0
-            if start.offset and not rows:
-                skipped = (await ask(count_scored(tenant, model, filters)))[0]["leads"]
-            begin = PageStart(start.after, max(start.offset - skipped, 0) if not rows else 0)
-            rows += await ask(
-                unscored_leads(tenant, model, filters, limit=limit + 1 - len(rows), start=begin)
-            )
+    may_go_on = len(rows) <= limit and filters.include_unscored
+    if may_go_on and (filters.among is not None or await _some_are_unscored(ask, tenant, model, filters)):
+        skipped = 0
+        if start.offset and not rows:
+            skipped = (await ask(count_scored(tenant, model, filters)))[0]["leads"]
+        begin = PageStart(start.after, max(start.offset - skipped, 0) if not rows else 0)
+        rows += await ask(unscored_leads(tenant, model, filters, limit=limit + 1 - len(rows), start=begin))
     return page_of(rows, limit)
+
+
+async def _some_are_unscored(ask: StoreSnapshot, tenant: str, model: str, filters: LeadFilters) -> bool:
+    (counted,) = await ask(scored_and_all(tenant, model, anonymous=filters.anonymous))
+    return bool(counted["scored"] < counted["leads"])

@@ -23,6 +23,7 @@ from gateway.api.contact_times import contact_times_in_row
 from gateway.api.execution_shapes import short_execution_json
 from gateway.api.explained_lead import LeadRequest, explain_lead
 from gateway.api.found_leads import found_lead
+from gateway.api.identity_joins import identities_json
 from gateway.api.lead_as_of import Knowledge, execution_then
 from gateway.api.lead_flags import bands_and_flags
 from gateway.api.lead_pages import (
@@ -48,7 +49,7 @@ from gateway.store import ReadStore, Row, StoreSnapshot
 from gateway.subject import subjects_of
 from gateway.wait import LookUpOutcomes
 from projections import queries
-from projections.lead_lists import LeadFilters
+from projections.lead_lists import LeadFilters, first_waking
 from projections.past_leads import select_past_engagements
 from projections.past_lists import past_page
 from projections.tables import hashed_key
@@ -56,7 +57,7 @@ from projections.workflow_queries import executions_of_lead
 from schemas.envelope import ANONYMOUS_PREFIX, Moment
 from schemas.moment import millis, moment
 from schemas.topics import visitor_key
-from scoring.features.identity import is_anonymous, key_of_identity
+from scoring.features.identity import is_anonymous
 from scoring.features.signals import decimals_of
 
 BOARD_MODEL = "temperature"
@@ -103,7 +104,15 @@ async def board(
     ] = None,
     stage: Annotated[str | None, Query(max_length=32, pattern=NO_NUL)] = None,
     band: Annotated[str | None, Query(max_length=100, pattern=NO_NUL)] = None,
-    q: Annotated[str | None, Query(max_length=LONGEST_SEARCH, pattern=NO_NUL)] = None,
+    q: Annotated[
+        str | None,
+        Query(
+            max_length=LONGEST_SEARCH,
+            pattern=NO_NUL,
+            description="Words, each a part of what the row says: name, company, owner, stage, budget, property, type of the last event, "
+            "id, or an e-mail address or phone number in any spelling.",
+        ),
+    ] = None,
     assigned_to: Annotated[
         list[Annotated[str, Query(max_length=512, pattern=NO_NUL)]] | None,
         Query(
@@ -116,6 +125,12 @@ async def board(
         Query(ge=1, le=36_500, description="Only leads without an interaction for so many days."),
     ] = None,
     as_of: AsOf = None,
+    snoozed: Annotated[
+        bool | None,
+        Query(
+            description="false leaves out leads that somebody has put off until later; true lists only these. By default both."
+        ),
+    ] = None,
     limit: Limit = PAGE,
     after: After = None,
     offset: Offset = 0,
@@ -125,12 +140,14 @@ async def board(
     at = None if as_of is None else moment_of(as_of, "as_of")
     active = await services.ports.published(tenant)
     if at is not None:
-        _refuse_what_lists_lack(at, now, assigned_to=assigned_to, silent_days=silent_days)
+        filters_of_now = {"assigned_to": assigned_to, "silent_days": silent_days, "snoozed": snoozed}
+        _refuse_what_lists_lack(at, now, filters_of_now)
     if sort not in {BOARD_MODEL, *active.models}:
         raise RequestProblem(
             422, f"no such model; active are {', '.join(sorted(active.models))}", field="sort"
         )
     in_band, start = _band(active, sort, band), page_start(after, offset)
+    waking: Row | None = None
     async with services.store.snapshot() as ask:
         anonymous = include_anonymous
         if anonymous is None:
@@ -143,9 +160,12 @@ async def board(
             owners=assigned_to or (),
             silent_since=None if silent_days is None else now - timedelta(days=silent_days),
             addresses=searched_addresses(q, services.ports.phone_region) if q else (),
+            snoozed=snoozed,
+            now=now,
         )
         if at is None:
             page = await leads_page(ask, tenant, sort, filters, start, limit)
+            (waking,) = await ask(first_waking(tenant, now))
             listed = await _leads_now(ask, active, tenant, page.rows, now)
         else:
             rows = await ask(past_page(tenant, sort, filters, at, limit=limit + 1, start=start))
@@ -157,6 +177,7 @@ async def board(
             "leads": listed,
             "next": page.following,
             "includes_anonymous": anonymous,
+            "next_waking": waking["until"] if waking else None,
             "models": sorted(active.models, key=lambda name: (name != BOARD_MODEL, name)),
             "next_offset": None
             if page.following is None or after is not None
@@ -194,9 +215,7 @@ def _listed_then(lead: ListedLead) -> dict[str, Any]:
     }
 
 
-def _refuse_what_lists_lack(
-    at: datetime, now: datetime, *, assigned_to: Sequence[str] | None, silent_days: int | None
-) -> None:
+def _refuse_what_lists_lack(at: datetime, now: datetime, filters_of_now: Mapping[str, object]) -> None:
     """Raises RequestProblem: histories say neither the future of every lead nor to whom it was assigned."""
     if at > now:
         raise RequestProblem(
@@ -204,7 +223,7 @@ def _refuse_what_lists_lack(
             "a list is of now or of the past; the future is computed of one lead: /api/leads/ID?as_of=",
             field="as_of",
         )
-    for name, value in (("assigned_to", assigned_to), ("silent_days", silent_days)):
+    for name, value in filters_of_now.items():
         if value is not None:
             raise RequestProblem(
                 422, f"lists of the past cannot be filtered by {name}: leave it out", field=name
@@ -291,6 +310,7 @@ async def lead(
             else queries.engagements(tenant, lead_id, limit=ENGAGEMENTS)
         )
         ledger = await _ledger(ask, tenant, lead_id, entries, limit=LEDGER_PAGE)
+        identities = await identities_json(ask, row["lead_id"], shown.identities)
     content = {
         "as_of": at,
         "known": knowledge,
@@ -306,7 +326,7 @@ async def lead(
         "revenue": _revenue(shown.row["revenue"]),
         "merged_into": shown.row["redirect"],
         **ledger,
-        "identities": [_identity(each) for each in shown.identities],
+        "identities": identities,
         "sessions": [session_row(each) for each in shown.sessions],
         "engagements": [_engagement(each) for each in engagements],
         "stages": [_stage(each) for each in shown.stages],
@@ -461,6 +481,7 @@ def _lead(row: Row, scores: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         "catalog_views": views,
         "messages_count": messages,
         "total_interactions": scans + views + messages,
+        "snoozed_until": row["snoozed_until"],
     }
 
 
@@ -505,6 +526,7 @@ def _entry(row: Row, events: EventsById) -> dict[str, Any]:
             "type": event["type"],
             "occurred_at": event["occurred_at"],
             "source": event["source"],
+            "name": (event["details"] or {}).get("name") if event["type"] == "custom" else None,
             "about": event["title"] or (event["details"] or {}).get("text") or event["url"],
         },
     }
@@ -513,18 +535,6 @@ def _entry(row: Row, events: EventsById) -> dict[str, Any]:
 def _event_of(caused_by: str) -> str | None:
     kind, _, event_id = caused_by.partition(":")
     return event_id if kind == "event" else None
-
-
-def _identity(row: Row) -> dict[str, Any]:
-    key, _ = key_of_identity(row["identity"])
-    _, kind, name = key.split("/", 2)
-    return {
-        "identity": row["identity"],
-        "kind": "visitor" if kind == "v" else "lead",
-        "name": name,
-        "home": row["home"],
-        "attached_at": row["attached_at"],
-    }
 
 
 def session_row(row: Row) -> dict[str, Any]:

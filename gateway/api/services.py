@@ -11,6 +11,7 @@ from starlette.requests import Request
 from authoring.authoring import Authoring
 from gateway.access import Caller
 from gateway.answers import RequestProblem
+from gateway.api.lead_counts import KeptCounts
 from gateway.api.recalculations import Recalculations
 from gateway.ports import AwaitOutcomes, Ports
 from gateway.store import ReadStore
@@ -40,6 +41,7 @@ class ApiServices:
         default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(REPORTS_AT_ONCE))
     )
     """By tenant."""
+    counts: KeptCounts = field(default_factory=KeptCounts)
     recalculations: Recalculations = field(default_factory=Recalculations)
 
 

@@ -28,12 +28,11 @@ from gateway.door.telegram_updates import TELEGRAM_BOT
 from gateway.store import Row
 from projections import queries
 from projections.lead_lists import LeadFilters
+from scoring.features.profile_fields import BUDGET_FIELDS, PROPERTY_FIELDS
 from scoring.features.signals import LARGEST_AMOUNT
 from scoring.models.model import Model
 
 COLDEST = "cold"
-BUDGETS = ("budget", "budget_min", "budget_max")
-PROPERTY_FACTS = ("transaction_type", "property_type", "bedrooms", "location", "payment_method")
 router = APIRouter(tags=["leads"])
 
 
@@ -123,8 +122,8 @@ def _lead(row: Row, voice: Mapping[str, Any], model: Model | None, now: datetime
         "name": row["name"],
         "phone": row["phone"],
         "email": row["email"],
-        **{name: decimal_or_given(fields.get(name)) for name in BUDGETS},
-        **{name: fields.get(name) for name in PROPERTY_FACTS},
+        **{name: decimal_or_given(fields.get(name)) for name in BUDGET_FIELDS},
+        **{name: fields.get(name) for name in PROPERTY_FIELDS},
         "lead_score": None if refuses else row["rounded"] or 0,
         "temperature": None if refuses else (row["bands"] or {}).get(BOARD_MODEL) or COLDEST,
         "flags": bands_and_flags(row["bands"] or {}, model)["flags"],

@@ -39,6 +39,7 @@ FILES: Final[Mapping[str, ExportedFile]] = {
     "leads": ExportedFile(
         "profile.json", "Your profile: name, addresses and other fields, stage and counts."
     ),
+    "lead_search": ExportedFile("search.json", "The words by which our staff find you in a list."),
     "identities": ExportedFile("identities.json", "The browsers, chats and ids by which we recognise you."),
     "identity_history": ExportedFile("identity_history.json", "Since when each of them counts as you."),
     "lead_records": ExportedFile(

@@ -5,6 +5,7 @@ Dates and delivery are added elsewhere, so the same activities make ninety days 
 """
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from decimal import Decimal
 from random import Random
 from typing import Any, NamedTuple
@@ -52,6 +53,7 @@ from schemas.events import (
     LeadAssigned,
     LeadIdentified,
     LeadsMerged,
+    LeadSnoozed,
     LinkClicked,
     MeetingScheduled,
     MergeUndone,
@@ -77,7 +79,9 @@ from schemas.events import (
 
 
 class SimulatedStep(NamedTuple):
-    """An event of type `what` that occurs `wait` seconds after the step before."""
+    """An event of type `what` that occurs `wait` seconds after the step before. A length of time in `fields` is a moment so long
+    after it.
+    """
 
     wait: float
     what: type[Event]
@@ -407,6 +411,7 @@ def call(person: SimulatedPerson, rng: Random) -> SimulatedSteps:
             {"text": f"{person.first_name} asks about {rng.choice(NEED_ANSWERS).lower()}.", "by": by},
         )
     else:
+        yield SimulatedStep(20, LeadSnoozed, {"until": timedelta(hours=2), "by": by})
         yield SimulatedStep(30, TaskCreated, {"title": f"Call {person.name} again", "priority": "normal"})
         if rng.random() < 0.6:
             yield SimulatedStep(60, SmsSent, {"text": "We tried to reach you: when suits you?"})

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from msgspec import structs
 
-from leadstream.simulation.activities import ACTIVITIES, SimulatedActivity, crawl
+from leadstream.simulation.activities import ACTIVITIES, SimulatedActivity, SimulatedStep, crawl
 from leadstream.simulation.personas import (
     CRAWLERS,
     TIME_ZONE,
@@ -112,8 +113,15 @@ def activity_events(
             event_id=f"{name}.{nth}",
             occurred_at=moment(at),
             source=activity.source,
-            **(envelope | step.fields),
+            **(envelope | _fields_at(step, at)),
         )
+
+
+def _fields_at(step: SimulatedStep, at: int) -> dict[str, Any]:
+    return {
+        name: moment(at) + value if isinstance(value, timedelta) else value
+        for name, value in step.fields.items()
+    }
 
 
 def identity_fields_of(person: SimulatedPerson, activity: SimulatedActivity) -> dict[str, str]:

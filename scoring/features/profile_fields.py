@@ -26,6 +26,9 @@ MANUAL_STAGE_FIELD: Final = "manual_stage"
 PROFILING_CONSENT_FIELD: Final = "profiling_consent"
 """False: the person objects to profiling: no model scores the lead, and no workflow acts on it."""
 
+SNOOZED_UNTIL_FIELD: Final = "snoozed_until"
+"""Until then (RFC 3339) nobody needs to see the lead on a call list."""
+
 QUALIFICATION_FIELD: Final = "qualification_override"
 """A band (mql, sql, hot) that a person or a workflow set by hand; null removes it."""
 QUALIFICATION_FIELD_BY: Final = "qualification_override_by"
@@ -56,6 +59,7 @@ STANDARD_FIELDS: Final[FieldTypes] = {
     "sms_consent": "flag",
     PROFILING_CONSENT_FIELD: "flag",
     "assigned_to": "text",
+    SNOOZED_UNTIL_FIELD: "date",
     QUALIFICATION_FIELD: "text",
     QUALIFICATION_FIELD_BY: "text",
     QUALIFICATION_FIELD_UNTIL: "date",
@@ -70,6 +74,9 @@ ENRICHED_FIELDS: Final[FieldTypes] = {
 }
 """Fields that data services fill."""
 BUILT_IN_FIELDS: Final[FieldTypes] = {**STANDARD_FIELDS, **ENRICHED_FIELDS}
+BUDGET_FIELDS: Final = ("budget", "budget_min", "budget_max")
+PROPERTY_FIELDS: Final = ("transaction_type", "property_type", "bedrooms", "location", "payment_method")
+"""What somebody looks for, in the order in which it is shown."""
 NO_DECLARED_FIELDS: Final[FieldTypes] = {}
 """Of a tenant that declares no fields. A field that nobody declares is a text."""
 

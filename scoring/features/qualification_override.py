@@ -5,12 +5,11 @@ writer wins, and null in `qualification_override` removes it. Total: what is no 
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Final
 
 from msgspec import Struct
 
-from schemas.moment import LATEST_MS, millis
+from schemas.moment import millis_in_text
 from scoring.features.features import WrittenField
 from scoring.features.profile_fields import (
     QUALIFICATION_FIELD,
@@ -41,7 +40,7 @@ def override_in(
         return None
     since, event_id, band = written
     by = _of_same_event(fields, QUALIFICATION_FIELD_BY, (since, event_id))
-    until = _moment_in(_of_same_event(fields, QUALIFICATION_FIELD_UNTIL, (since, event_id)))
+    until = millis_in_text(_of_same_event(fields, QUALIFICATION_FIELD_UNTIL, (since, event_id)))
     if until is not None and until <= at:
         return None
     return QualificationOverride(str(band), since, by, until)
@@ -53,16 +52,6 @@ def _of_same_event(fields: Mapping[str, WrittenField], name: str, event: tuple[i
     return (
         written[2] if written is not None and written[:2] == event and isinstance(written[2], str) else None
     )
-
-
-def _moment_in(text: str | None) -> int | None:
-    """A moment of ISO 8601 (ms); without a zone it is UTC."""
-    try:
-        read = datetime.fromisoformat(text) if text is not None else None
-        at = None if read is None else millis(read if read.tzinfo else read.replace(tzinfo=UTC))
-    except (ValueError, OverflowError):
-        return None
-    return at if at is not None and at <= LATEST_MS else None
 
 
 def bands_that_count(

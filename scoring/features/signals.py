@@ -18,15 +18,17 @@ from msgspec.structs import replace
 from schemas import events
 from schemas.blank import UNSEEN, is_blank_text
 from schemas.envelope import Event, tag_of
+from schemas.moment import millis, moment
 from schemas.validation import is_placeholder
 from scoring.features.comparison import NEWEST_COMPARISON, ValueComparison
-from scoring.features.features import CUSTOM_PREFIX, FeatureDelta
+from scoring.features.features import CUSTOM_PREFIX, FeatureDelta, Signal
 from scoring.features.keyed_events import RefundReport, SumAmount, key_digest
 from scoring.features.operators import OPERATORS, OperandError, ValueTest
 from scoring.features.profile_fields import (
     MANUAL_STAGE_FIELD,
     NO_DECLARED_FIELDS,
     PROFILING_CONSENT_FIELD,
+    SNOOZED_UNTIL_FIELD,
     FieldTypes,
     FieldValue,
     stated_fields,
@@ -124,6 +126,11 @@ def _key_of_fields(*names: str) -> Callable[[Any], tuple[str, ...] | None]:
     return key
 
 
+def _snooze_field(event: events.LeadSnoozed) -> dict[str, FieldValue]:
+    until = event.until
+    return {SNOOZED_UNTIL_FIELD: None if until is None else moment(millis(until)).isoformat()}
+
+
 _INTERACTION_EFFECT = EventEffect(_always, _no_fields)
 _HIGH_INTENT_EFFECT = EventEffect(_always, _no_fields, high_intent=True)
 _NO_INTERACTION_EFFECT = EventEffect(_never, _no_fields)
@@ -171,6 +178,7 @@ EFFECT_BY_EVENT_TYPE: dict[type[Event], EventEffect] = {
         _never, _no_fields, key=lambda event: (event.conversion_type, event.conversion_id)
     ),
     events.LeadAssigned: EventEffect(_never, lambda event: {"assigned_to": event.assigned_to}),
+    events.LeadSnoozed: EventEffect(_never, _snooze_field),
     events.TaskCreated: _NO_INTERACTION_EFFECT,
     events.CampaignJoined: _NO_INTERACTION_EFFECT,
     events.NoteAdded: _NO_INTERACTION_EFFECT,
@@ -182,11 +190,42 @@ EFFECT_BY_EVENT_TYPE: dict[type[Event], EventEffect] = {
 """A decision for every event type, and no default."""
 
 
+BOOKKEEPING_EVENT_TYPES: frozenset[type[Event]] = frozenset(
+    {
+        events.SessionEnded,
+        events.SessionHeartbeat,
+        events.LeadIdentified,
+        events.LeadsMerged,
+        events.MergeUndone,
+        events.LeadAssigned,
+        events.LeadSnoozed,
+        events.TaskCreated,
+        events.CampaignJoined,
+        events.NoteAdded,
+        events.ExperimentExposed,
+        events.WorkflowRequested,
+    }
+)
+"""What is no reason to call a lead: the work of staff and of programs."""
+
 EVENT_TYPE_BY_TAG: dict[str, type[Event]] = {
     tag_of(event_type): event_type for event_type in EFFECT_BY_EVENT_TYPE
 }
 
 _TAG_BY_EVENT_TYPE = {event_type: tag for tag, event_type in EVENT_TYPE_BY_TAG.items()}
+
+
+BOOKKEEPING_TAGS = frozenset(map(tag_of, BOOKKEEPING_EVENT_TYPES))
+
+
+def latest_event_type(signals: Mapping[str, Signal]) -> str | None:
+    """The type of the latest event that is no bookkeeping, `custom:NAME` of one of a tenant's own; None: there is none."""
+    found = [
+        (signal.last, name)
+        for name, signal in signals.items()
+        if name.startswith(CUSTOM_PREFIX) or (name in EVENT_TYPE_BY_TAG and name not in BOOKKEEPING_TAGS)
+    ]
+    return max(found)[1] if found else None
 
 
 def profile_fields_of(event: Event, declared: FieldTypes = NO_DECLARED_FIELDS) -> dict[str, FieldValue]:

@@ -27,7 +27,7 @@ from scoring.features.lead_identity import (
     features_of_lead,
 )
 from scoring.features.qualification_override import QualificationOverride
-from scoring.features.signals import revenue
+from scoring.features.signals import latest_event_type, revenue
 from scoring.lifecycle import lifecycle
 from scoring.models.model import NEVER, ONE_POINT
 from streams.published import body_behind_codec
@@ -268,6 +268,7 @@ def lead_card(state: LeadState) -> statements.LeadScored:
         revenue=revenue(features.sums),
         qualification_override=_overridden_band(head.override),
         speed_to_lead=_contact_times(head.contact),
+        last_event=latest_event_type(signals),
     )
 
 

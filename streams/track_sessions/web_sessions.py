@@ -69,6 +69,7 @@ OUTSIDE_SESSIONS: frozenset[type[Event]] = frozenset(
         e.StageChanged,
         e.ConversionRecorded,
         e.LeadAssigned,
+        e.LeadSnoozed,
         e.TaskCreated,
         e.CampaignJoined,
         e.NoteAdded,

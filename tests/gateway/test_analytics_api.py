@@ -45,7 +45,7 @@ from scoring.features.calendar import calendar
 pytestmark = pytest.mark.postgres
 
 PREFIX = "/api/lead-tracking"
-EMPTY_LEAD = {"as_of": datetime(2030, 1, 1, tzinfo=UTC), "search": "", "counts": "{}", "fields": "{}"}
+EMPTY_LEAD = {"as_of": datetime(2030, 1, 1, tzinfo=UTC), "counts": "{}", "fields": "{}"}
 
 
 class House:

@@ -296,7 +296,7 @@ async def test_progress_counts_partitions_and_estimates_leads_without_naming_tho
         for key, (tenant, lead) in enumerate([*(("default", lead) for lead in "abcd"), ("acme", "a")]):
             connection.execute(
                 """insert into live.leads (lead_key, tenant, lead_id, identified, created_at, stage, identities, as_of,
-                     search, counts, fields, position) values (%s, %s, %s, true, now(), 'new', 1, now(), '', '{}', '{}', 1)""",
+                     counts, fields, position) values (%s, %s, %s, true, now(), 'new', 1, now(), '{}', '{}', 1)""",
                 (key, tenant, lead),
             )
     state = []

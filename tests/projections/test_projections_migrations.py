@@ -125,7 +125,8 @@ def test_an_embedded_store_loses_nothing_when_it_learns_of_kafka(database_url):
         # Today's projection fills the store, so it gets today's columns meanwhile.
         connection.execute("alter table live.engagement_history add column channel_group text")
         connection.execute(
-            "alter table live.leads add revenue jsonb, add qualification_override jsonb, add speed_to_lead jsonb"
+            "alter table live.leads add revenue jsonb, add qualification_override jsonb, add speed_to_lead jsonb, "
+            "add snoozed_until timestamptz, drop search"
         )  # today's writer needs it; null, as then
         connection.execute("alter table live.score_history add column removed boolean")
         connection.execute(
@@ -144,6 +145,9 @@ def test_an_embedded_store_loses_nothing_when_it_learns_of_kafka(database_url):
             "leads_to int8, record bytea, "
             "primary key (lead_key, position))"
         )
+        connection.execute(
+            "create table live.lead_search (lead_key int8 primary key, tenant text, text text, position int8)"
+        )
         project_records(connection, there)
         append(connection, there)
         connection.execute("insert into state values ('score_leads', 0, 'default/l/l', 'id:i', 'f')")
@@ -153,19 +157,26 @@ def test_an_embedded_store_loses_nothing_when_it_learns_of_kafka(database_url):
         before = stored(connection)
         connection.execute("alter table live.engagement_history drop column channel_group")
         connection.execute(
-            "alter table live.leads drop revenue, drop qualification_override, drop speed_to_lead"
+            "alter table live.leads drop revenue, drop qualification_override, drop speed_to_lead, "
+            "drop snoozed_until, add search text collate \"C\" not null default ''"
         )
         connection.execute(
             "alter table live.lead_scores drop tenant, drop identified, drop listed, drop created_at, drop stage, "
             "drop band_keys"
         )
         connection.execute("alter table live.score_history drop removed")
-        connection.execute("drop table live.identity_history, live.stale_leads, live.lead_records")
+        connection.execute(
+            "drop table live.identity_history, live.stale_leads, live.lead_records, live.lead_search"
+        )
         connection.commit()
     migrate(database_url)
     check_current(database_url)
     with psycopg.connect(database_url) as connection:
-        from_log = ("live.identity_history", "live.lead_records")  # only the log knows these records
+        from_log = (
+            "live.identity_history",
+            "live.lead_records",
+            "live.lead_search",
+        )  # only the log knows these records
         assert stored(connection) | {table: before[table] for table in from_log} == before
         assert shown(connection) == {
             "event_archive": [(there[3].partition, 0, "default/v/v", there[3].value)],

@@ -435,7 +435,8 @@ def test_a_lead_row_shows_the_profile(db):
     (row,) = rows(db, "select * from live.leads")
     assert (row["name"], row["email"], row["phone"], row["company"]) == ("Ånn Öz", "a@b.c", "+4912", "X")
     assert row["assigned_to"] is None
-    assert row["search"] == "ånn öz\na@b.c\n+4912\nl-1"
+    (searched,) = rows(db, "select text from live.lead_search")
+    assert searched["text"].splitlines()[1:] == ["ånn öz", "a@b.c", "+4912", "l-1", "x", "new"]
     assert row["fields"] == fields
     assert row["counts"] == {"qr_scanned": 2}
     assert row["revenue"] == {"EUR": 49.95, "JPY": 500, "KWD": 0.125}

@@ -21,7 +21,7 @@ UNIT = {"seconds": 1000, "minutes": 60_000, "hours": 3_600_000, "days": DAY}
 NO_ACTS = {
     "session_ended", "session_heartbeat", "email_sent", "sms_sent", "consent_changed", "profile_updated",
     "lead_identified", "leads_merged", "merge_undone", "stage_changed", "conversion_recorded",
-    "lead_assigned", "purchase_refunded", "task_created", "campaign_joined", "note_added", "experiment_exposed", "lead_erased",
+    "lead_assigned", "lead_snoozed", "purchase_refunded", "task_created", "campaign_joined", "note_added", "experiment_exposed", "lead_erased",
     "workflow_requested",
 }  # fmt: skip
 INTENT = {"demo_requested", "meeting_scheduled", "form_submitted", "purchase_made", "cta_clicked"}

@@ -22,6 +22,7 @@ PROFILE_CRM_CONSENT_IDENTITY = {
     "lead_erased",
     "stage_changed",
     "lead_assigned",
+    "lead_snoozed",
     "task_created",
     "campaign_joined",
     "note_added",

@@ -1,5 +1,6 @@
 """What one event means: every type classified, fields filled, sums exact, own signals versioned."""
 
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
@@ -69,6 +70,10 @@ def test_what_a_profile_form_contact_consent_owner_answer_and_stage_fill():
         "contact_shared": ({"email": "a@b.c", "first_name": "A"}, {"email": "a@b.c", "first_name": "A"}),
         "consent_changed": ({"email": True, "sms": False}, {"email_consent": True, "sms_consent": False}),
         "lead_assigned": ({"assigned_to": None}, {"assigned_to": None}),
+        "lead_snoozed": (
+            {"until": datetime(2026, 3, 9, 9, tzinfo=timezone(timedelta(hours=1)))},
+            {"snoozed_until": "2026-03-09T08:00:00+00:00"},
+        ),
         "question_answered": (
             {"question_id": "q", "text": "Retail", "profile_field": "industry"},
             {"industry": "Retail"},

@@ -5,7 +5,7 @@ import { person, send } from "./api";
 type Recorded = { engagement_id: string; applied: boolean };
 
 const me = (): string | null => person.value?.email ?? null;
-const TYPES_WITH_BY = new Set(["lead_assigned", "note_added"]);
+const TYPES_WITH_BY = new Set(["lead_assigned", "lead_snoozed", "note_added"]);
 
 /** Records an event of the lead. `details`: the fields of its own type. */
 export async function record(leadId: string, type: string, details: Record<string, unknown> = {}): Promise<Recorded> {
@@ -18,6 +18,8 @@ export async function record(leadId: string, type: string, details: Record<strin
 }
 
 export const assign = (leadId: string, owner: string | null) => record(leadId, "lead_assigned", { assigned_to: owner });
+/** Until null: the lead is on the list again. */
+export const snooze = (leadId: string, until: string | null) => record(leadId, "lead_snoozed", { until });
 export const called = (leadId: string) => record(leadId, "call_made");
 export const addNote = (leadId: string, note: string) => record(leadId, "note_added", { text: note });
 export const addTask = (leadId: string, title: string, due: string | null) => record(leadId, "task_created", { title, ...(due && { due_at: due }) });

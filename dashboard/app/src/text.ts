@@ -5,7 +5,9 @@ import { de } from "./texts/de";
 import { en, type Texts } from "./texts/en";
 import { es } from "./texts/es";
 import { fa } from "./texts/fa";
+import { EVENT_NAMES, OWN_NAMES } from "./texts/names";
 
+export type Language = "en" | "de" | "es" | "fa";
 export const LANGUAGES: Record<string, Texts> = { en, de, es, fa };
 const RIGHT_TO_LEFT = new Set(["fa"]);
 
@@ -60,6 +62,12 @@ export const clockSkew = signal(0);
 /** The moment up to which times are counted, if a page shows one that is not now. */
 export const shownMoment = signal<number | null>(null);
 
+/** A length of time, as short as it can be. */
+export function lengthOf(seconds: number): string {
+  const minutes = Math.floor(seconds / 60);
+  return minutes ? `${number(minutes)} min` : `${number(Math.round(seconds))} s`;
+}
+
 const UNITS: [Intl.RelativeTimeFormatUnit, number][] = [["day", 86_400], ["hour", 3_600], ["minute", 60], ["second", 1]];
 
 export function ago(moment: string | null): string {
@@ -71,6 +79,23 @@ export function ago(moment: string | null): string {
 
 /** Names of stages, rules and event types, which the log has with underscores. */
 export const words = (name: string): string => name.replaceAll("_", " ").replace(/\b(qr|sms)\b/, (found) => found.toUpperCase());
+
+/** An event in plain words; one of the tenant's own by the name that its author gave it. */
+export function eventName(type: string, name?: string | null): string {
+  const [own, custom] = type.split(":");
+  if (own === "custom" && (name || custom)) return words(name || custom || "");
+  return EVENT_NAMES[type]?.[language.value as Language] ?? words(type);
+}
+
+/** A rule, a group, a model or a flag of the product in the reader's language; one of the tenant's own as it is written. */
+export function ownName(name: string): string {
+  const plain = words(name);
+  const translated = Object.hasOwn(OWN_NAMES, plain) ? OWN_NAMES[plain] : undefined;
+  return (language.value === "en" ? undefined : translated?.[language.value as Exclude<Language, "en">]) ?? plain;
+}
+
+/** One of several, as a sentence says it. */
+export const anyOf = (names: readonly string[]): string => new Intl.ListFormat(language.value, { type: "disjunction" }).format(names);
 
 /** A stage of the product by its name in the reader's language, one of the tenant's own as it is written. */
 export const stageName = (stage: string): string => (`stage_${stage}` in en ? text(`stage_${stage}` as keyof Texts) : words(stage));

@@ -1,13 +1,14 @@
 // What a person can do with a lead. Each is an event with the person's name, and the page shows what it did.
 
 import { useSignal } from "@preact/signals";
-import { addNote, addTask, assign, called, join, merge } from "../acts";
+import { addNote, addTask, assign, called, join, merge, snooze } from "../acts";
 import { person, send } from "../api";
-import { stageName, text } from "../text";
+import { isSnoozed, Snooze } from "../leads/Snooze";
+import { exactly, stageName, text } from "../text";
 
 const STAGES = ["new", "contacted", "qualified", "engaged", "opportunity", "customer", "churned", "lost", "recycled", "disqualified"];
 
-type Lead = { lead_id: string; stage: string; assigned_to: string | null };
+type Lead = { lead_id: string; stage: string; assigned_to: string | null; snoozed_until: string | null };
 
 export function Actions({ lead, changed }: { lead: Lead; changed: () => void }) {
   const result = useSignal<string | null>(null);
@@ -40,6 +41,10 @@ export function Actions({ lead, changed }: { lead: Lead; changed: () => void }) 
         {me && lead.assigned_to !== me.email && <button type="button" disabled={isBusy.value} onClick={() => void act(() => assign(id, me.email), text("done"))}>{text("assignToMe")}</button>}{" "}
         {lead.assigned_to && <button type="button" disabled={isBusy.value} onClick={() => void act(() => assign(id, null), text("done"))}>{text("unassign")}</button>}
       </p>
+      {isSnoozed(lead)
+        ? <p><span aria-hidden="true">😴</span> {text("snoozedUntil", { moment: exactly(lead.snoozed_until ?? "") })}{" "}
+          <button type="button" disabled={isBusy.value} onClick={() => void act(() => snooze(id, null), text("done"))}>{text("showAgain")}</button></p>
+        : <Snooze leads={[lead]} disabled={isBusy.value} done={(_, what) => { result.value = what; changed(); }} />}
       <form onSubmit={submitted(move, text("moved"))}>
         <label>{text("moveTo")}<select name="stage" defaultValue={lead.stage}>{STAGES.map((each) => <option key={each} value={each} selected={each === lead.stage}>{stageName(each)}</option>)}</select></label>
         <label>{text("reason")}<input type="text" name="reason" maxLength={500} autocomplete="off" /></label>
@@ -55,6 +60,8 @@ export function Actions({ lead, changed }: { lead: Lead; changed: () => void }) 
         <form onSubmit={submitted((typed) => addTask(id, typed("title"), typed("due") ? new Date(typed("due")).toISOString() : null), text("done"))}>
           <label>{text("task")}<input type="text" name="title" maxLength={200} autocomplete="off" required /></label>
           <label>{text("due")}<input type="datetime-local" name="due" /></label><button type="submit" disabled={isBusy.value}>{text("addTask")}</button></form>
+        <form onSubmit={submitted((typed) => snooze(id, new Date(typed("until")).toISOString()), text("done"))}>
+          <label>{text("snoozeUntil")}<input type="datetime-local" name="until" required /></label><button type="submit" disabled={isBusy.value}>{text("snooze")}</button></form>
         <form onSubmit={submitted((typed) => join(id, typed("campaign")), text("done"))}>
           <label>{text("campaign")}<input type="text" name="campaign" maxLength={200} autocomplete="off" required /></label><button type="submit" disabled={isBusy.value}>{text("addToCampaign")}</button></form>
         <form onSubmit={submitted((typed) => merge(id, typed("into")), text("mergedDone"))}>

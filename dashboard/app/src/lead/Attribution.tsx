@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { read } from "../api";
-import { exactly, number, text, words } from "../text";
+import { eventName, exactly, number, text, words } from "../text";
 
 type Touchpoint = { name: string | null; engagement_type: string; channel: string | null; date: string; event_id: string; weight: number };
 type Conversion = {
@@ -38,7 +38,7 @@ export function Attribution({ leadId }: { leadId: string }) {
               <thead><tr><th scope="col">{text("touchpoint")}</th>{models.map((each) => <th scope="col" class="points" key={each.attribution_model}>{words(each.attribution_model)}</th>)}</tr></thead>
               <tbody>{first.touchpoints.map((touch, index) => (
                 <tr key={touch.event_id}>
-                  <th scope="row"><bdi>{words(touch.engagement_type)}{touch.name && `: ${touch.name}`}</bdi><span class="evidence"> · {touch.channel}, {exactly(touch.date)}</span></th>
+                  <th scope="row"><bdi>{eventName(touch.engagement_type)}{touch.name && `: ${touch.name}`}</bdi><span class="evidence"> · {touch.channel}, {exactly(touch.date)}</span></th>
                   {models.map((each) => <td class="points" key={each.attribution_model}>{percent((each.touchpoints.find((other) => other.event_id === touch.event_id) ?? each.touchpoints[index])?.weight ?? 0)}</td>)}
                 </tr>
               ))}</tbody>

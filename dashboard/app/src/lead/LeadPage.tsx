@@ -11,10 +11,12 @@ import { BOARD_MODEL, bandOf, type Override, type Score, reachedBy, titleOf } fr
 import { Total } from "../leads/Total";
 import { follow } from "../live";
 import { leadAddress, navigate, query, withQuery } from "../route";
-import { ago, exactly, number, shownMoment, signed, stageName, text, words } from "../text";
+import { ago, anyOf, bandName, eventName, exactly, lengthOf, number, ownName, shownMoment, signed, stageName, text, words } from "../text";
 import { Actions } from "./Actions";
 import { Attribution } from "./Attribution";
 import { causeOf, type Detail, type Entry, evidenceOf, grouped, type Line, nameOf, netted } from "./detail";
+import { Identities } from "./Identities";
+import { UnderDraft } from "./UnderDraft";
 import { Voice } from "./Voice";
 
 const ScoreChart = later(() => import("./ScoreChart"));
@@ -105,8 +107,9 @@ export default function LeadPage({ leadId }: { leadId: string }) {
       <div class="lead-columns">
         <div>
           <Scores detail={found} model={model} tomorrow={asOf ? null : tomorrow.value} />
+          {!asOf && !lead.do_not_score && <UnderDraft leadId={lead.lead_id} model={model} />}
           <section class="part">
-            <h3>{text("overTime")}: {words(model)}</h3>
+            <h3>{text("overTime")}: {ownName(model)}</h3>
             {history.value.length ? <OverTime entries={history.value} until={found.as_of} /> : <p class="soft">{text("noChanges")}</p>}
           </section>
           <Timeline ledger={found.ledger} model={model} />
@@ -129,10 +132,7 @@ export default function LeadPage({ leadId }: { leadId: string }) {
                 <div><p>{text("visitOf", { length: lengthOf(each.duration_seconds), pages: number(each.pages), clicks: number(each.clicks) })}{!each.ended && ` (${text("stillOpen")})`}</p>
                   <time dateTime={each.started_at} title={exactly(each.started_at)}>{ago(each.started_at)}</time></div></li>
             ))}</ul></section>}
-          <section class="part"><h3>{text("knownAs")}</h3>
-            <ul class="entries">{found.identities.map((each) => (
-              <li class="entry" key={each.identity}><span class="soft">{text(each.kind === "visitor" ? "identityVisitor" : "identityLead")}</span><p><bdi>{each.name}</bdi></p></li>
-            ))}</ul></section>
+          <Identities identities={found.identities} />
         </div>
       </div>
     </article>
@@ -140,11 +140,6 @@ export default function LeadPage({ leadId }: { leadId: string }) {
 }
 
 const apiAddress = (leadId: string): string => `/api/leads/${encodeURIComponent(leadId)}`;
-
-function lengthOf(seconds: number): string {
-  const minutes = Math.floor(seconds / 60);
-  return minutes ? `${number(minutes)} min` : `${number(Math.round(seconds))} s`;
-}
 
 function Reach({ field, value }: { field: string; value: string | null }) {
   const link = reachedBy(field, value);
@@ -176,7 +171,7 @@ function When({ detail, asOf, first }: { detail: Detail; asOf: string | null; fi
 function NextStage({ next }: { next: NonNullable<Detail["lead"]["next_stage"]> }) {
   return (
     <section class="part"><h3>{text("nextStage", { stage: stageName(next.stage) })}</h3>
-      <ul>{next.missing.map((each) => <li key={each.text}><bdi>{each.text}</bdi></li>)}</ul>
+      <ul>{next.missing.map((each) => <li key={each.text}><bdi>{each.kind === "event" && each.any_of.length ? anyOf(each.any_of.map((type) => eventName(type))) : each.text}</bdi></li>)}</ul>
     </section>
   );
 }
@@ -192,10 +187,10 @@ function Scores({ detail, model, tomorrow }: { detail: Detail; model: string; to
         for (const line of netted(score.lines)) groups.set(line.group, [...(groups.get(line.group) ?? []), line]);
         return (
           <details class="model" key={name} open={name === model}>
-            <summary><b>{words(name)}</b>{bandOf(score.bands) && <Band band={bandOf(score.bands)} />}<span class="points">{number(score.total)}{toCome(score, tomorrow?.[name])}</span></summary>
+            <summary><b>{ownName(name)}</b>{bandOf(score.bands) && <Band band={bandOf(score.bands)} />}<span class="points">{number(score.total)}{toCome(score, tomorrow?.[name])}</span></summary>
             {groups.size === 0 ? <p class="soft">{text("noPoints")}</p> : (
               <table><tbody>{[...groups].map(([group, lines]) => <>
-                <tr key={group}><th class="group" scope="row">{group ? words(group) : text("inAll")}</th><td class="points">{number(lines.reduce((sum, line) => sum + line.points, 0))}</td></tr>
+                <tr key={group}><th class="group" scope="row">{group ? ownName(group) : text("inAll")}</th><td class="points">{number(lines.reduce((sum, line) => sum + line.points, 0))}</td></tr>
                 {lines.map((line) => (
                   <tr key={`${group} ${line.rule} ${line.kind}`}>
                     <th scope="row"><bdi class={line.kind === "points" ? undefined : "kind"}>{nameOf(line)}</bdi>{line.text && <span class="evidence"> · <bdi>{evidenceOf(line)}</bdi></span>}</th>
@@ -239,7 +234,7 @@ function Timeline({ ledger, model }: { ledger: readonly Entry[]; model: string }
             <div>
               <p dir="auto">{causeOf(main)}</p>
               {[main, ...entries.filter((each) => each !== main)].map((each) => (
-                <p class="why" key={each.model}><bdi>{each.change ? `${words(each.model)} ${number(each.previous)} → ${number(each.total)}` : `${words(each.model)}: ${words(bandOf(each.bands) ?? number(each.total))}`}
+                <p class="why" key={each.model}><bdi>{each.change ? `${ownName(each.model)} ${number(each.previous)} → ${number(each.total)}` : `${ownName(each.model)}: ${bandWord(each)}`}
                   {each.change ? ` (${netted(each.lines).map((line) => `${signed(line.points)} ${nameOf(line)}`).join(", ")})` : ""}</bdi></p>
               ))}
               <time dateTime={main.at} title={exactly(main.at)}>{ago(main.at)}</time>
@@ -250,6 +245,8 @@ function Timeline({ ledger, model }: { ledger: readonly Entry[]; model: string }
     </section>
   );
 }
+
+const bandWord = (entry: Entry): string => { const band = bandOf(entry.bands); return band ? bandName(band) : number(entry.total); };
 
 function OverrideOf({ override: { band, since, by, until } }: { override: Override }) {
   return <span class="soft" title={exactly(since)}>✋ {text("setByHand")}: {words(band)}{by && <>, <bdi>{by}</bdi></>}{until && `, ${text("until", { moment: exactly(until) })}`}</span>;

@@ -1,12 +1,16 @@
 // One lead as /api/leads/ID has it, now or at another moment.
 
-import { text, words } from "../text";
+import { eventName, ownName, text, words } from "../text";
 import type { Lead, Score } from "../leads/lead";
 
 export type Line = { group: string; rule: string; kind: string; points: number; text?: string | null };
 export type Entry = {
   at: string; model: string; change: number; previous: number; total: number; bands: Record<string, string | null>;
-  lines: Line[]; caused_by: string; event: { type: string; about: string | null } | null;
+  lines: Line[]; caused_by: string; event: { type: string; name?: string | null; about: string | null } | null;
+};
+export type Joined = {
+  by: "email" | "phone" | "lead_id" | "merge" | "own_id" | "visitor"; email: string | null; phone: string | null; lead_id: string | null;
+  at: string; event_id: string | null; event_type: string | null;
 };
 export type Detail = {
   as_of: string;
@@ -16,7 +20,7 @@ export type Detail = {
   merged_into: string | null;
   ledger: Entry[];
   next_cursor: string | null;
-  identities: { identity: string; kind: "visitor" | "lead"; name: string }[];
+  identities: { identity: string; kind: "visitor" | "lead"; name: string; joined: Joined }[];
   sessions: { session_id: string; started_at: string; duration_seconds: number; pages: number; clicks: number; score: number | null; ended: boolean }[];
   stages: { stage: string; previous: string | null; reason: string | null; at: string }[];
   scores: Record<string, Score & { lines: Line[] }>;
@@ -38,8 +42,8 @@ export function netted(lines: readonly Line[]): Line[] {
 }
 
 export function nameOf({ group, rule, kind }: Line): string {
-  if (kind === "points") return rule;
-  if (kind.endsWith(" cap")) return text("capOn", { what: rule || words(group) });
+  if (kind === "points") return ownName(rule);
+  if (kind.endsWith(" cap")) return text("capOn", { what: ownName(rule || group) });
   return kind in OTHER_KINDS ? text(OTHER_KINDS[kind] ?? "limit") : words(kind);
 }
 
@@ -49,12 +53,12 @@ export function evidenceOf(line: Line): string {
 }
 
 export function causeOf(entry: Entry): string {
-  if (entry.event) return words(entry.event.type) + (entry.event.about ? `: ${entry.event.about}` : "");
+  if (entry.event) return eventName(entry.event.type, entry.event.name) + (entry.event.about ? `: ${entry.event.about}` : "");
   const [kind, ...rest] = entry.caused_by.split(":");
   const [name = "", version = ""] = rest.slice(-2);
   switch (kind) {
     case "due": return text("timePassed");
-    case "model": return text("modelPublished", { name: words(name), version });
+    case "model": return text("modelPublished", { name: ownName(name), version });
     case "settings": return text("settingsPublished", { version });
     case "attached": return text("recognised");
     case "detached": return text("parted");

@@ -4,20 +4,9 @@ import { useSignal } from "@preact/signals";
 import { assign, called, join } from "../acts";
 import { person } from "../api";
 import { number, text } from "../text";
-import { chosen, leads } from "./leadList";
-
-const AT_ONCE = 4;
-
-/** Does it for each, a few at the same time; how many failed. */
-async function forEach<T>(all: readonly T[], act: (one: T) => Promise<unknown>): Promise<number> {
-  const waiting = [...all];
-  let failed = 0;
-  const work = async () => {
-    for (let one = waiting.shift(); one !== undefined; one = waiting.shift()) await act(one).catch(() => { failed += 1; });
-  };
-  await Promise.all(Array.from({ length: AT_ONCE }, work));
-  return failed;
-}
+import { chosen, leads, lastSnooze } from "./leadList";
+import { forEach } from "./several";
+import { Snooze } from "./Snooze";
 
 export function BulkActions() {
   const isBusy = useSignal(false);
@@ -49,6 +38,7 @@ export function BulkActions() {
       <form onSubmit={submitted((campaign) => { before.value = []; void run([...chosen.value], (id) => join(id, campaign)); })}>
         <input type="text" name="typed" aria-label={text("campaign")} placeholder={text("campaign")} maxLength={200} autocomplete="off" /><button type="submit" disabled={isBusy.value}>{text("addToCampaign")}</button></form>
       <button type="button" disabled={isBusy.value} onClick={() => { before.value = []; void run([...chosen.value], called); }}>{text("contacted")}</button>
+      <Snooze leads={leads.value.filter((each) => chosen.value.has(each.lead_id))} disabled={isBusy.value} done={(undo, what) => { lastSnooze.value = { undo, what }; chosen.value = new Set(); }} />
       {before.value.length > 0 && !isBusy.value && <button type="button" onClick={() => { const past = before.value; before.value = []; void run(past, ([id, owner]) => assign(id, owner)); }}>{text("undo")}</button>}
       <button type="button" onClick={() => { chosen.value = new Set(); }}>{text("chooseNone")}</button>
       <span role="status" class="soft">{isBusy.value ? text("loading") : result.value}</span>

@@ -4,16 +4,18 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { may, person } from "../api";
 import { leadAddress, navigate, query, withQuery } from "../route";
-import { ago, BANDS, bandName, leftToRight, number, shortNumber, signed, stageName, text, words } from "../text";
+import { ago, BANDS, bandName, leftToRight, number, ownName, shortNumber, signed, stageName, text } from "../text";
 import { Band } from "./Band";
 import { FirstRun } from "./FirstRun";
 import { Flags } from "./Flags";
 import { BOARD_MODEL, bandOf, reachedBy, sentenceOf, titleOf } from "./lead";
 import { LeadRows } from "./LeadRows";
 import { Total } from "./Total";
+import { latestChanges } from "./latestChanges";
+import { Snooze } from "./Snooze";
 import { BulkActions } from "./BulkActions";
 import { SavedViews } from "./SavedViews";
-import { chosen, counts, includesAnonymous, isLoaded, leads, model, ME, models, NOBODY, problem, reasons, recent, watchLeads } from "./leadList";
+import { chosen, counts, includesAnonymous, isLoaded, lastSnooze, leads, model, ME, models, NOBODY, problem, reasons, recent, watchLeads } from "./leadList";
 
 const SILENT_DAYS = "30";
 const SEARCH_WAIT_MS = 200;
@@ -23,7 +25,7 @@ const TIERS: [keyof typeof BANDS, "burningDo" | "hotDo" | "warmDo" | "coldDo"][]
 export function CallList() {
   useEffect(watchLeads, []);
   useEffect(() => { document.title = `${text("callList")} · Leadstream`; });
-  const isNarrowed = ["q", "band", "stage", "owner", "silent_days"].some((name) => query.value.get(name)) || query.value.get("anonymous") === "false";
+  const isNarrowed = ["q", "band", "stage", "owner", "silent_days", "snoozed"].some((name) => query.value.get(name)) || query.value.get("anonymous") === "false";
   const isEmpty = isLoaded.value && !leads.value.length && !problem.value;
   return (
     <div class="call-list">
@@ -34,6 +36,7 @@ export function CallList() {
       {!isLoaded.value && <p class="hint" role="status">{text("loading")}</p>}
       {isEmpty && !isNarrowed && <FirstRun />}
       {isEmpty && isNarrowed && <section class="card"><h2>{text("noMatch")}</h2><p>{text("noMatchHint")}</p><p><a href="/">{text("clear")}</a></p></section>}
+      {lastSnooze.value && <p class="undo" role="status">{lastSnooze.value.what}{" "}<button type="button" onClick={() => { const { undo } = lastSnooze.value ?? {}; lastSnooze.value = null; void undo?.(); }}>{text("undo")}</button></p>}
       {chosen.value.size > 0 && may("write") && <BulkActions />}
       {leads.value.length > 0 && <div class="board">
         <div class="main-column">
@@ -70,6 +73,7 @@ function Filters() {
   const band = query.value.get("band") ?? "";
   const stage = query.value.get("stage") ?? "";
   const owner = query.value.get("owner") ?? "";
+  const isSnoozedShown = query.value.get("snoozed") === "true";
   const silent = query.value.get("silent_days");
   const owners = [...new Set([...leads.value.map((each) => each.assigned_to), owner])].filter((each): each is string => !!each && each !== ME && each !== NOBODY).sort();
   return (
@@ -90,7 +94,7 @@ function Filters() {
         </select></label>
       <label class="field"><span>{text("scoreBy")}</span>
         <select value={model.value} onChange={(event) => navigate(withQuery({ model: event.currentTarget.value === BOARD_MODEL ? null : event.currentTarget.value, band: null }))}>
-          {[...new Set([...models.value, model.value])].map((name) => <option key={name} value={name}>{words(name)}</option>)}
+          {[...new Set([...models.value, model.value])].map((name) => <option key={name} value={name}>{ownName(name)}</option>)}
         </select></label>
       <label class="tick"><input type="checkbox" checked={includesAnonymous.value} onChange={(event) => navigate(withQuery({ anonymous: String(event.currentTarget.checked) }))} /><span>{text("anonymous")}</span></label>
       {model.value === BOARD_MODEL && <nav class="chips" aria-label={text("temperature")}>
@@ -101,6 +105,7 @@ function Filters() {
           </a>
         ))}
         <a href={withQuery({ stage: stage === "customer" ? null : "customer" })} aria-current={stage === "customer" ? "true" : undefined}><span aria-hidden="true">🤝</span> {text("customers")}{stages && <b>{shortNumber(stages["customer"] ?? 0)}</b>}</a>
+        <a href={withQuery({ snoozed: isSnoozedShown ? null : "true" })} aria-current={isSnoozedShown ? "true" : undefined}><span aria-hidden="true">😴</span> {text("snoozed")}{counts.value && <b>{shortNumber(counts.value.snoozed)}</b>}</a>
         <a href={withQuery({ silent_days: silent ? null : SILENT_DAYS })} aria-current={silent ? "true" : undefined}><span aria-hidden="true">💤</span> {text("silent")} <span class="doing">{text("silentFor", { n: number(Number(silent ?? SILENT_DAYS)) })}</span></a>
       </nav>}
       <SavedViews />
@@ -129,6 +134,7 @@ function CallNext() {
       <p class="do">
         {phone && <a class="primary" href={phone}>{text("call", { phone: leftToRight(lead.phone ?? "") })}</a>}
         <a href={leadAddress(lead.lead_id)}>{text("open")}</a>
+        {may("write") && lead.identified && <Snooze key={lead.lead_id} leads={[lead]} done={(undo, what) => { lastSnooze.value = { undo, what: `${titleOf(lead)}: ${what}` }; }} />}
       </p>
     </section>
   );
@@ -142,18 +148,15 @@ function Recent() {
   return (
     <aside class="recent" aria-labelledby="recent">
       <h2 id="recent">{text("recent")}</h2>
-      {recent.value.length === 0 && <p class="hint">{text("noRecent")}</p>}
+      {recent.value.length === 0 && reasons.value.size === 0 && <p class="hint">{text("noRecent")}</p>}
       <ol>
-        {recent.value.map((each) => {
-          const rule = each.lines.reduce((best, line) => (Math.abs(line.points) > Math.abs(best?.points ?? 0) ? line : best), each.lines[0])?.rule;
-          return (
-            <li key={`${each.lead_id} ${each.at}`}>
-              <a href={leadAddress(each.lead_id)} dir="auto">{titles.get(each.lead_id) ?? each.lead_id}</a>{" "}
-              <b class={each.change < 0 ? "down" : "up"}>{signed(each.change)}</b>{" "}
-              <span class="soft">{rule ? `${rule}, ` : ""}{ago(each.at)}{bandOf(each.bands) ? ` · ${bandName(bandOf(each.bands) ?? "")}` : ""}</span>
-            </li>
-          );
-        })}
+        {latestChanges(recent.value, reasons.value).map((each) => (
+          <li key={`${each.leadId} ${each.at}`}>
+            <a href={leadAddress(each.leadId)} dir="auto">{titles.get(each.leadId) ?? each.leadId}</a>{" "}
+            <b class={each.change < 0 ? "down" : "up"}>{signed(each.change)}</b>{" "}
+            <span class="soft">{each.because ? `${each.because}, ` : ""}{ago(each.at)}{each.band ? ` · ${bandName(each.band)}` : ""}</span>
+          </li>
+        ))}
       </ol>
     </aside>
   );

@@ -1,9 +1,10 @@
 import { Component } from "preact";
 import { leadAddress } from "../route";
-import { ago, exactly, number, shortNumber, signed, stageName, text, words } from "../text";
+import { ago, exactly, lengthOf, number, shortNumber, signed, stageName, text, words } from "../text";
 import { Band } from "./Band";
 import { Flags } from "./Flags";
 import { type Lead, type Reason, SESSION_MODEL, bandOf, reachedBy, sentenceOf, titleOf } from "./lead";
+import { isSnoozed } from "./Snooze";
 import { Spark } from "./Spark";
 import { Total } from "./Total";
 
@@ -46,6 +47,8 @@ export class Row extends Component<RowProps> {
         <span role="gridcell" class="reason" title={reason?.event ? exactly(reason.event.occurred_at) : undefined}>
           <span class="just-happened"><bdi>{sentenceOf(reason)}</bdi></span>
           <span class="then">
+            {!lead.identified && reason?.session && <span>{text("visitOf", { length: lengthOf(reason.session.duration_seconds), pages: number(reason.session.pages), clicks: number(reason.session.clicks) })}</span>}
+            {isSnoozed(lead) && <span>😴 {exactly(lead.snoozed_until ?? "")}</span>}
             {reason?.gain && <span class="gain">{signed(reason.gain.change)}</span>}
             {(reason?.event || lead.last_interaction_at) && <time dateTime={reason?.event?.occurred_at ?? lead.last_interaction_at ?? ""}>{ago(reason?.event?.occurred_at ?? lead.last_interaction_at)}</time>}
             {reason?.missing && reason.missing.points > 0 && <span>{text("toNext", { points: number(reason.missing.points), band: bandWord(reason.missing.band) })}</span>}

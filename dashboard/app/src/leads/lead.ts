@@ -1,6 +1,6 @@
 // A lead as /api/leads lists it, and what of it is shown.
 
-import { text, words } from "../text";
+import { eventName, ownName, text } from "../text";
 
 export type Flag = { name: string; colour: "red" | "green"; text: string; evidence: string | null };
 export type Score = { total: number; rounded: number; bands: Record<string, string | null>; flags?: Flag[] };
@@ -8,20 +8,21 @@ export type Override = { band: string; since: string; by: string | null; until: 
 export type Lead = {
   lead_id: string; identified: boolean; name: string | null; phone: string | null; email: string | null; company: string | null;
   assigned_to: string | null; stage: string; created_at: string; last_interaction_at: string | null;
-  lead_score: number | null; temperature: string | null; do_not_score: boolean; qualification_override: Override | null;
+  lead_score: number | null; temperature: string | null; do_not_score: boolean; qualification_override: Override | null; snoozed_until: string | null;
   qr_scan_count: number; catalog_views: number; messages_count: number; page_views: number; sessions: number;
   scores: Record<string, Score>;
   next_stage?: { stage: string; missing: { kind: string; text: string; any_of: string[]; model: string | null; points: number | null; days: number | null }[] } | null;
 };
 export type LeadPage = {
   leads: Lead[]; models: string[]; includes_anonymous: boolean; as_of: string;
-  next_offset: number | null; next?: string | null;
+  next_waking: string | null; next_offset: number | null; next?: string | null;
 };
 export type Reason = {
-  event: { type: string; about: string | null; occurred_at: string } | null;
+  event: { type: string; name?: string | null; about: string | null; occurred_at: string } | null;
   gain: { change: number; rule: string; at: string } | null;
   missing: { band: string; points: number } | null;
   totals: { at: string; total: number }[];
+  session: { started_at: string; duration_seconds: number; pages: number; clicks: number; score: number | null } | null;
   voice_seconds: number | null;
   voice_url: string | null;
   budget: number | null;
@@ -50,7 +51,7 @@ export function reachedBy(field: string, value: unknown): string | null {
 
 export function sentenceOf(reason: Reason | undefined): string {
   if (!reason) return ""; // it is not read yet
-  if (!reason.event) return reason.gain ? reason.gain.rule || text("change") : text("noReason");
+  if (!reason.event) return reason.gain ? ownName(reason.gain.rule) || text("change") : text("noReason");
   const about = reason.event.about && !/^https?:/.test(reason.event.about) ? `: ${reason.event.about}` : "";
-  return words(reason.event.type) + about;
+  return eventName(reason.event.type, reason.event.name) + about;
 }

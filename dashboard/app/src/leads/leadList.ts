@@ -34,10 +34,13 @@ const filters = computed(() => {
   else if (owner) asked.append("assigned_to", owner);
   const silent = query.value.get("silent_days");
   if (silent && /^\d{1,4}$/.test(silent)) asked.set("silent_days", silent);
+  asked.set("snoozed", String(query.value.get("snoozed") === "true"));
   const anonymous = query.value.get("anonymous");
   if (anonymous) asked.set("include_anonymous", anonymous);
   return asked.toString();
 });
+
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 type Counts = { leads: number; bands: Record<string, number>; stages: Record<string, number> };
 type Movement = { points: number; until: number };
@@ -50,10 +53,12 @@ export const hasMore = signal(false);
 export const problem = signal<string | null>(null);
 /** The server has another order than what is shown, since somebody points at the list. */
 export const orderWaits = signal(false);
-export const counts = signal<{ identified: Counts; anonymous: Counts } | null>(null);
+export const counts = signal<{ identified: Counts; anonymous: Counts; snoozed: number } | null>(null);
 export const reasons = signal<ReadonlyMap<string, Reason>>(new Map());
 export const movements = signal<ReadonlyMap<string, Movement>>(new Map());
 export const recent = signal<readonly ScoreChange[]>([]);
+/** What was put off last, for whoever wants it back. */
+export const lastSnooze = signal<{ undo: () => Promise<number>; what: string } | null>(null);
 /** The leads that are chosen for an action on several. */
 export const chosen = signal<ReadonlySet<string>>(new Set());
 
@@ -70,6 +75,7 @@ let newest: readonly Lead[] = [];
 let running: AbortController | null = null;
 let retry: ReturnType<typeof setTimeout> | undefined;
 let timer: ReturnType<typeof setTimeout> | undefined;
+let waking: ReturnType<typeof setTimeout> | undefined;
 const askedReasons = new Set<string>();
 
 /** The query that leads to the page after this one; null: there is none. */
@@ -95,7 +101,9 @@ async function refresh(pages = starts.length): Promise<void> {
       start = following(last);
     }
     if (stop.signal.aborted || asked !== filters.peek() || !last) return;
-    const { as_of, includes_anonymous, models: active } = last;
+    const { as_of, includes_anonymous, models: active, next_waking } = last;
+    clearTimeout(waking);
+    if (next_waking) waking = setTimeout(() => { void refresh(); scheduleCounts(); }, Math.min(Math.max(0, Date.parse(next_waking) - Date.parse(as_of)) + 50, LONGEST_TIMER_MS));
     batch(() => {
       starts = begun;
       clockSkew.value = Date.parse(as_of) - Date.now();
@@ -232,5 +240,5 @@ export function watchLeads(): () => void {
     void readCounts();
   });
   const stopLive = follow(take);
-  return () => { stopFilters(); stopModel(); stopLive(); running?.abort(); clearTimeout(retry); clearTimeout(timer); timer = undefined; };
+  return () => { stopFilters(); stopModel(); stopLive(); running?.abort(); clearTimeout(retry); clearTimeout(timer); clearTimeout(waking); timer = undefined; };
 }

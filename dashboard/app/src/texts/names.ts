@@ -1,0 +1,113 @@
+// Names of events, rules, groups, models and flags of the product in plain words. What a tenant's author has named stays as it is written.
+
+import type { Language } from "../text";
+
+type Named = Record<Language, string>;
+type Translated = Omit<Named, "en">;
+
+const event = (en: string, de: string, es: string, fa: string): Named => ({ en, de, es, fa });
+const name = (de: string, es: string, fa: string): Translated => ({ de, es, fa });
+
+/** By the type of the event. */
+export const EVENT_NAMES: Readonly<Record<string, Named>> = {
+  session_started: event("Visit begun", "Besuch begonnen", "Visita iniciada", "شروع بازدید"),
+  session_ended: event("Visit ended", "Besuch beendet", "Visita terminada", "پایان بازدید"),
+  session_heartbeat: event("Still on the site", "Noch auf der Seite", "Sigue en el sitio", "هنوز در سایت"),
+  page_viewed: event("Page viewed", "Seite angesehen", "Página vista", "صفحه دیده شد"),
+  element_clicked: event("Clicked something", "Etwas angeklickt", "Hizo clic en algo", "روی چیزی کلیک کرد"),
+  link_clicked: event("Link followed", "Link geöffnet", "Enlace abierto", "پیوند باز شد"),
+  form_submitted: event("Form sent", "Formular gesendet", "Formulario enviado", "فرم فرستاده شد"),
+  content_downloaded: event("File downloaded", "Datei heruntergeladen", "Archivo descargado", "فایل دانلود شد"),
+  ad_clicked: event("Ad clicked", "Anzeige angeklickt", "Clic en un anuncio", "کلیک روی آگهی"),
+  social_interaction: event("Reacted on a social network", "Reaktion im sozialen Netz", "Reacción en una red social", "واکنش در شبکهٔ اجتماعی"),
+  qr_scanned: event("QR code scanned", "QR-Code gescannt", "Código QR escaneado", "کد QR اسکن شد"),
+  catalog_viewed: event("Catalog viewed", "Katalog angesehen", "Catálogo visto", "کاتالوگ دیده شد"),
+  message_received: event("Message received", "Nachricht erhalten", "Mensaje recibido", "پیام رسید"),
+  greeting_replied: event("Answered the greeting", "Begrüßung beantwortet", "Respondió al saludo", "پاسخ به خوش‌آمد"),
+  question_answered: event("Question answered", "Frage beantwortet", "Pregunta respondida", "پاسخ به پرسش"),
+  questions_completed: event("All questions answered", "Alle Fragen beantwortet", "Todas las preguntas respondidas", "پاسخ به همهٔ پرسش‌ها"),
+  contact_shared: event("Contact shared", "Kontakt geteilt", "Contacto compartido", "اطلاعات تماس داده شد"),
+  product_clicked: event("Product clicked", "Produkt angeklickt", "Clic en un producto", "کلیک روی محصول"),
+  demo_requested: event("Demo requested", "Demo angefragt", "Demo solicitada", "درخواست دمو"),
+  cta_clicked: event("Call to action clicked", "Aufforderung angeklickt", "Clic en la llamada a la acción", "کلیک روی دکمهٔ دعوت"),
+  email_sent: event("E-mail sent", "E-Mail gesendet", "Correo enviado", "ایمیل فرستاده شد"),
+  email_opened: event("E-mail opened", "E-Mail geöffnet", "Correo abierto", "ایمیل باز شد"),
+  email_clicked: event("Link in an e-mail followed", "Link einer E-Mail geöffnet", "Enlace de un correo abierto", "پیوند ایمیل باز شد"),
+  email_replied: event("E-mail answered", "E-Mail beantwortet", "Correo respondido", "پاسخ به ایمیل"),
+  sms_sent: event("SMS sent", "SMS gesendet", "SMS enviado", "پیامک فرستاده شد"),
+  sms_replied: event("SMS answered", "SMS beantwortet", "SMS respondido", "پاسخ به پیامک"),
+  call_made: event("Call made", "Angerufen", "Llamada hecha", "تماس گرفته شد"),
+  meeting_scheduled: event("Meeting arranged", "Termin vereinbart", "Reunión acordada", "قرار ملاقات گذاشته شد"),
+  purchase_made: event("Purchase", "Kauf", "Compra", "خرید"),
+  purchase_refunded: event("Refund", "Erstattung", "Reembolso", "بازپرداخت"),
+  consent_changed: event("Consent changed", "Einwilligung geändert", "Consentimiento cambiado", "رضایت تغییر کرد"),
+  profile_updated: event("Profile changed", "Profil geändert", "Perfil cambiado", "نمایه تغییر کرد"),
+  lead_identified: event("Recognised", "Erkannt", "Reconocido", "شناسایی شد"),
+  leads_merged: event("Leads merged", "Leads zusammengeführt", "Leads fusionados", "لیدها ادغام شدند"),
+  merge_undone: event("Merge undone", "Zusammenführung zurückgenommen", "Fusión deshecha", "ادغام برگردانده شد"),
+  stage_changed: event("Stage changed", "Stufe geändert", "Etapa cambiada", "مرحله تغییر کرد"),
+  conversion_recorded: event("Conversion", "Konversion", "Conversión", "تبدیل"),
+  lead_assigned: event("Assigned", "Zugewiesen", "Asignado", "مسئول تعیین شد"),
+  lead_snoozed: event("Snoozed", "Zurückgestellt", "Pospuesto", "به تعویق افتاد"),
+  task_created: event("Task created", "Aufgabe angelegt", "Tarea creada", "وظیفه ساخته شد"),
+  campaign_joined: event("Added to a campaign", "In eine Kampagne aufgenommen", "Añadido a una campaña", "به کمپین افزوده شد"),
+  note_added: event("Note", "Notiz", "Nota", "یادداشت"),
+  experiment_exposed: event("Saw a variant of an experiment", "Variante eines Experiments gesehen", "Vio una variante de un experimento", "نسخه‌ای از آزمایش را دید"),
+  workflow_requested: event("Workflow run by hand", "Workflow von Hand ausgeführt", "Flujo ejecutado a mano", "گردش‌کار دستی اجرا شد"),
+  lead_erased: event("Asked to be erased", "Löschung verlangt", "Pidió ser borrado", "درخواست حذف"),
+  custom: event("Own event", "Eigenes Ereignis", "Evento propio", "رویداد سفارشی"),
+};
+
+/** By the English name in the models of the product. */
+export const OWN_NAMES: Readonly<Record<string, Translated>> = {
+  // Models
+  temperature: name("Temperatur", "temperatura", "دما"),
+  rules: name("Regeln", "reglas", "قواعد"),
+  composite: name("Gesamtwert", "compuesto", "ترکیبی"),
+  chatbot: name("Chatbot", "chatbot", "چت‌بات"),
+  "web session": name("Webbesuch", "visita web", "بازدید وب"),
+  "fit engagement": name("Passung und Aktivität", "encaje y actividad", "تناسب و تعامل"),
+  // Groups
+  engagement: name("Aktivität", "actividad", "تعامل"), qualification: name("Qualifikation", "cualificación", "احراز صلاحیت"),
+  recency: name("Aktualität", "actualidad", "تازگی"), behavioral: name("Verhalten", "comportamiento", "رفتار"),
+  demographic: name("Person", "persona", "مشخصات فرد"), firmographic: name("Firma", "empresa", "مشخصات شرکت"), intent: name("Absicht", "intención", "قصد"),
+  chat: name("Chat", "chat", "چت"), clicks: name("Klicks", "clics", "کلیک‌ها"), duration: name("Dauer", "duración", "مدت"), pages: name("Seiten", "páginas", "صفحه‌ها"),
+  fit: name("Passung", "encaje", "تناسب"),
+  // Rules
+  "QR scans": name("QR-Scans", "Escaneos de QR", "اسکن‌های QR"), "Catalog views": name("Katalogansichten", "Vistas del catálogo", "بازدید کاتالوگ"),
+  Messages: name("Nachrichten", "Mensajes", "پیام‌ها"), "Voice message": name("Sprachnachricht", "Mensaje de voz", "پیام صوتی"),
+  Phone: name("Telefon", "Teléfono", "تلفن"), Budget: name("Budget", "Presupuesto", "بودجه"), Transaction: name("Kauf oder Miete", "Compra o alquiler", "نوع معامله"),
+  "Property type": name("Art der Immobilie", "Tipo de inmueble", "نوع ملک"), Location: name("Ort", "Ubicación", "مکان"), Payment: name("Zahlungsart", "Forma de pago", "روش پرداخت"),
+  "Last interaction": name("Letzter Kontakt", "Última interacción", "آخرین تعامل"), "Target location": name("Zielort", "Ubicación objetivo", "مکان هدف"),
+  "Target industry": name("Zielbranche", "Sector objetivo", "صنعت هدف"), "Pages viewed": name("Angesehene Seiten", "Páginas vistas", "صفحه‌های دیده‌شده"),
+  "Free mailbox": name("Kostenloses Postfach", "Buzón gratuito", "صندوق رایگان"), Downloads: name("Downloads", "Descargas", "دانلودها"),
+  "Decision maker": name("Entscheidet selbst", "Toma decisiones", "تصمیم‌گیرنده"), "Asked for a demo": name("Demo angefragt", "Pidió una demo", "درخواست دمو"),
+  Unsubscribed: name("Abgemeldet", "Dado de baja", "لغو اشتراک"), "Time on site": name("Zeit auf der Seite", "Tiempo en el sitio", "زمان در سایت"), Stage: name("Stufe", "Etapa", "مرحله"),
+  "Sport type": name("Sportart", "Tipo de deporte", "نوع ورزش"), "Source quality": name("Güte der Quelle", "Calidad de la fuente", "کیفیت منبع"),
+  "Shared contact": name("Kontakt geteilt", "Compartió su contacto", "اطلاعات تماس داد"), "SMS consent": name("SMS erlaubt", "Consiente SMS", "رضایت پیامک"), Replies: name("Antworten", "Respuestas", "پاسخ‌ها"),
+  "Replied to greeting": name("Begrüßung beantwortet", "Respondió al saludo", "پاسخ به خوش‌آمد"), "Recent replies": name("Neue Antworten", "Respuestas recientes", "پاسخ‌های تازه"),
+  "Quick replies": name("Schnelle Antworten", "Respuestas rápidas", "پاسخ‌های سریع"), "Questions answered": name("Beantwortete Fragen", "Preguntas respondidas", "پرسش‌های پاسخ‌داده"),
+  Purchases: name("Käufe", "Compras", "خریدها"), "Product interest": name("Interesse am Produkt", "Interés en el producto", "علاقه به محصول"), Pages: name("Seiten", "Páginas", "صفحه‌ها"),
+  "Opened the chat": name("Chat geöffnet", "Abrió el chat", "چت را باز کرد"), "New lead": name("Neuer Lead", "Lead nuevo", "لید تازه"),
+  "Mid to large company": name("Mittlere oder große Firma", "Empresa mediana o grande", "شرکت متوسط یا بزرگ"), "Meetings scheduled": name("Vereinbarte Termine", "Reuniones acordadas", "قرارهای ملاقات"),
+  "First name": name("Vorname", "Nombre", "نام"), "Last name": name("Nachname", "Apellido", "نام خانوادگی"), "Last contact": name("Letzte Ansprache", "Último contacto", "آخرین تماس"),
+  Interests: name("Interessen", "Intereses", "علاقه‌ها"), "Intent by stage": name("Absicht nach Stufe", "Intención según la etapa", "قصد بر پایهٔ مرحله"),
+  "Important clicks": name("Wichtige Klicks", "Clics importantes", "کلیک‌های مهم"), "High-intent acts": name("Zeichen von Kaufabsicht", "Señales de intención", "نشانه‌های قصد خرید"),
+  "Gone quiet": name("Still geworden", "Sin actividad", "خاموش شده"), Forms: name("Formulare", "Formularios", "فرم‌ها"), "Forms submitted": name("Gesendete Formulare", "Formularios enviados", "فرم‌های فرستاده"),
+  "Emails replied": name("Beantwortete E-Mails", "Correos respondidos", "ایمیل‌های پاسخ‌داده"), "Emails opened": name("Geöffnete E-Mails", "Correos abiertos", "ایمیل‌های بازشده"),
+  "Emails clicked": name("Klicks in E-Mails", "Clics en correos", "کلیک در ایمیل‌ها"), Email: name("E-Mail", "Correo", "ایمیل"), "E-mail": name("E-Mail", "Correo", "ایمیل"),
+  "E-mail opens": name("Geöffnete E-Mails", "Correos abiertos", "ایمیل‌های بازشده"), "E-mail clicks": name("Klicks in E-Mails", "Clics en correos", "کلیک در ایمیل‌ها"),
+  "Email engaged": name("Auf E-Mails reagiert", "Reacciona a correos", "واکنش به ایمیل"), "Email consent": name("E-Mail erlaubt", "Consiente correos", "رضایت ایمیل"),
+  "Detailed answers": name("Ausführliche Antworten", "Respuestas detalladas", "پاسخ‌های مفصل"), "Demos, meetings": name("Demos, Termine", "Demos, reuniones", "دموها و قرارها"),
+  "Customer type": name("Kundentyp", "Tipo de cliente", "نوع مشتری"), "Customer type value": name("Wert des Kundentyps", "Valor del tipo de cliente", "ارزش نوع مشتری"),
+  Company: name("Firma", "Empresa", "شرکت"), "Company size": name("Größe der Firma", "Tamaño de la empresa", "اندازهٔ شرکت"), Clicks: name("Klicks", "Clics", "کلیک‌ها"),
+  "Clicked a CTA": name("Aufforderung angeklickt", "Clic en la llamada a la acción", "کلیک روی دکمهٔ دعوت"), "Bounced e-mails": name("Unzustellbare E-Mails", "Correos rebotados", "ایمیل‌های برگشتی"),
+  Base: name("Grundwert", "Base", "پایه"), "All questions answered": name("Alle Fragen beantwortet", "Todas las preguntas respondidas", "پاسخ به همهٔ پرسش‌ها"), "Active days": name("Aktive Tage", "Días activos", "روزهای فعال"),
+  // Flags
+  "High score, and nothing for three days: re-engage urgently": name("Hoher Wert, und seit drei Tagen nichts: dringend melden", "Puntuación alta y tres días sin nada: retomar con urgencia", "امتیاز بالا و سه روز بی‌خبری: فوری پیگیری کنید"),
+  "Phone shared, and no follow-up: call immediately": name("Telefon geteilt, und niemand hat sich gemeldet: sofort anrufen", "Compartió el teléfono y nadie llamó: llamar ya", "تلفن داده و پیگیری نشده: فوراً تماس بگیرید"),
+  "Voice message, and no response: listen and reply": name("Sprachnachricht ohne Antwort: anhören und antworten", "Mensaje de voz sin respuesta: escuchar y responder", "پیام صوتی بی‌پاسخ: گوش کنید و پاسخ دهید"),
+  "Score above 70: hot prospect": name("Wert über 70: heißer Interessent", "Más de 70 puntos: interesado caliente", "امتیاز بالای ۷۰: مشتری داغ"),
+  "Several QR scans: serious buyer": name("Mehrere QR-Scans: ernsthafter Käufer", "Varios escaneos de QR: comprador serio", "چند اسکن QR: خریدار جدی"),
+  "Voice message, budget and phone: ready to close": name("Sprachnachricht, Budget und Telefon: reif für den Abschluss", "Voz, presupuesto y teléfono: listo para cerrar", "پیام صوتی، بودجه و تلفن: آمادهٔ قرارداد"),
+};

@@ -15,11 +15,11 @@ MOST_EVENTS: Final = 500
 
 def select_joining_events(joins: Sequence[tuple[int, datetime]]) -> Select[Any]:
     """Of each (identity key, when it came to its lead): the event that was recorded at that moment, if there is one."""
-    asked = func.unnest(
+    requested = func.unnest(
         literal([key for key, _ in joins], ARRAY(BigInteger())),
         literal([at for _, at in joins], ARRAY(DateTime(timezone=True))),
     )
-    join = asked.table_valued(
+    join = requested.table_valued(
         column("identity_key", BigInteger()), column("at", DateTime(timezone=True)), name="join_"
     ).render_derived()
     event = engagement_history.c

@@ -29,8 +29,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 
 from projections.lead_lists import FIRST_PAGE, LeadFilters, LeadPosition, PageStart
-from projections.queries import REFUSES_PROFILING
 from projections.lead_search import select_found
+from projections.queries import REFUSES_PROFILING
 from projections.tables import (
     identities,
     identity_history,

@@ -25,7 +25,7 @@ async def identities_json(
         select_merges(keys, lead_id),
     )
     event_of: dict[int, Row] = {}
-    for row in events:
+    for row in sorted(events, key=lambda row: not _addresses_of(row)):  # several may have come in one request
         event_of.setdefault(row["identity_key"], row)
     home_of_key = {key: each["home"] for key, each in zip(keys, identities, strict=True)}
     merge_of: dict[str, Row] = {}
@@ -55,7 +55,7 @@ def _join(lead_id: str, identity: Row, event: Row | None, merge: Row | None) -> 
     if identity["home"] != lead_id and not is_anonymous(lead_id):
         return _shape("merge", identity, merge, lead_id=identity["home"])
     if kind == "l":
-        return _shape("own_id", identity, event)
+        return _shape("own_id", identity, None)
     if is_anonymous(lead_id):
         return _shape("visitor", identity, event)
     addresses = _addresses_of(event)

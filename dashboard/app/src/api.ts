@@ -44,6 +44,7 @@ async function answered<T>(path: string, request: RequestInit, stop?: AbortSigna
   const response = await fetch(path, { ...request, signal: stop ? AbortSignal.any([stop, patience]) : patience });
   const answer = await response.json().catch(() => null);
   if (response.ok) {
+    if (answer === null && response.status !== 204) throw new TypeError("the answer did not come whole"); // the page has gone on, or the network is away
     isLocked.value = false;
     return answer as T;
   }

@@ -9,7 +9,7 @@ export function Identities({ identities }: { identities: Detail["identities"] })
     <section class="part"><h3>{text("knownAs")}</h3>
       <ul class="entries">{identities.map((each) => (
         <li class="entry" key={each.identity}><span class="soft">{text(each.kind === "visitor" ? "identityVisitor" : "identityLead")}</span>
-          <div><p><bdi>{each.name}</bdi></p><Why joined={each.joined} /></div></li>
+          <div><p class="as-sent"><bdi>{each.name}</bdi></p><Why joined={each.joined} /></div></li>
       ))}</ul></section>
   );
 }
@@ -18,8 +18,8 @@ function Why({ joined }: { joined: Detail["identities"][number]["joined"] }) {
   const { by, email, phone, lead_id: other, at, event_type: type } = joined;
   const value = email ?? phone ?? other ?? "";
   return (
-    <p class="why joined">{text(`joined_${by}`)}{" "}
-      {value && (by === "merge" ? <a href={leadAddress(value)} dir="auto">{value}</a> : <bdi>{value}</bdi>)}
+    <p class="why joined">{text(`joined_${by}`)}
+      {value && " "}{value && (by === "merge" ? <a href={leadAddress(value)} dir="auto">{value}</a> : <bdi>{value}</bdi>)}
       {type && by !== "merge" && <>, {eventName(type)}</>}, <time dateTime={at} title={exactly(at)}>{ago(at)}</time></p>
   );
 }

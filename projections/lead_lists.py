@@ -300,8 +300,8 @@ def _key_conditions(
     if filters.among is not None:
         conditions.append(lead_key == any_(literal(list(filters.among), ARRAY(BigInteger()))))
     elif filters.search:
-        found = select_found(tenant, filters.search, filters.addresses)
-        conditions.append(lead_key.in_(found).is_(True))
+        matches = select_found(tenant, filters.search, filters.addresses)
+        conditions.append(lead_key.in_(matches).is_(True))
     if filters.snoozed is not None and filters.now is not None:
         among = lead_key.in_(_snoozed(tenant, filters.now))
         conditions.append(among if filters.snoozed else among.is_not(True))

@@ -51,8 +51,8 @@ def select_found(
     text = lead_search.c.text
     # Rows of an earlier version, of leads that nobody has scored since, have only their capital letters folded.
     forms = {tuple(form.split()) for form in (fold_text(search), search.casefold())}
-    found = [
+    matches = [
         and_(true(), *(text.contains(word, autoescape=True) for word in words)) for words in sorted(forms)
     ]
-    found += [text.contains(f"\n{fold_text(each)}\n", autoescape=True) for each in addresses]
-    return select(lead_search.c.lead_key).where(lead_search.c.tenant == tenant, or_(*found)).limit(limit)
+    matches += [text.contains(f"\n{fold_text(each)}\n", autoescape=True) for each in addresses]
+    return select(lead_search.c.lead_key).where(lead_search.c.tenant == tenant, or_(*matches)).limit(limit)

@@ -78,5 +78,5 @@ def _addresses_of(event: Row | None) -> dict[str, str]:
     """The e-mail address and the phone number that the event carried."""
     details: Mapping[str, Any] = (event and event["details"]) or {}
     fields = details.get("fields")
-    given = {**(fields if isinstance(fields, dict) else {}), **details}
-    return {name: value for name in ADDRESSES if isinstance(value := given.get(name), str)}
+    named = {**(fields if isinstance(fields, dict) else {}), **details}
+    return {name: value for name in ADDRESSES if isinstance(value := named.get(name), str)}

@@ -220,12 +220,12 @@ BOOKKEEPING_TAGS = frozenset(map(tag_of, BOOKKEEPING_EVENT_TYPES))
 
 def latest_event_type(signals: Mapping[str, Signal]) -> str | None:
     """The type of the latest event that is no bookkeeping, `custom:NAME` of one of a tenant's own; None: there is none."""
-    found = [
+    moments = [
         (signal.last, name)
         for name, signal in signals.items()
         if name.startswith(CUSTOM_PREFIX) or (name in EVENT_TYPE_BY_TAG and name not in BOOKKEEPING_TAGS)
     ]
-    return max(found)[1] if found else None
+    return max(moments)[1] if moments else None
 
 
 def profile_fields_of(event: Event, declared: FieldTypes = NO_DECLARED_FIELDS) -> dict[str, FieldValue]:

@@ -278,7 +278,8 @@ def _entry(fields: Fields, path: Sequence[str]) -> Entry:
 def _described(example: object, entry: Entry) -> Schema:
     schema: Schema = {name: value for name, value in entry.items() if name not in OUR_KEYS}
     if "$ref" not in schema and "anyOf" not in schema:
-        kind = schema.get("type", _type_of(example))
+        of_value = "string" if example is None and "format" in schema else _type_of(example)
+        kind = schema.get("type", of_value)
         if entry.get("nullable"):
             kind = [kind, "null"] if isinstance(kind, str) else [*kind, "null"]
             if "enum" in schema:

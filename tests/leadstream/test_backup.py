@@ -104,7 +104,7 @@ def test_killed_and_restored_on_an_empty_machine_the_scores_are_equal(
     (made,) = (path for path in machine.iterdir() if path.name.startswith(("store.dump", "copied")))
     assert not stat.S_IMODE(made.stat().st_mode) & 0o066, "nobody else may read it"
     made.rename(empty / made.name)
-    shutil.rmtree(machine)
+    shutil.rmtree(machine, ignore_errors=True)  # its PostgreSQL may still be dying in it
     for line in restored[:-1]:
         typed(line, empty)
     data_dir = empty / shlex.split(restored[-1])[-1]

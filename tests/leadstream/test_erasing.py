@@ -118,7 +118,7 @@ def test_nothing_of_an_erased_person_is_left_and_the_others_are_as_they_were(sys
     assert {(row["key"], row["original"]) for row in letters} == {("~erased", "\\x")}
 
 
-BY_TOMBSTONE = {"leads", "lead_scores"}
+BY_TOMBSTONE = {"leads", "lead_scores", "lead_search"}
 """The folds remove these rows, as they do of every lead that is no longer one."""
 
 

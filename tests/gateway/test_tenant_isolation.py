@@ -83,6 +83,7 @@ NEUTRAL = frozenset(
         "after",
         "sort",
         "silent_days",
+        "snoozed",
         "stage",
         "band",
         "min_score",

@@ -393,6 +393,7 @@ def test_the_order_of_the_standard_fields_is_as_it_was():
             "qualification_override_by",
             "qualification_override_until",
             "assigned_to",
+            "snoozed_until",
             "manual_stage",
         ]
     )

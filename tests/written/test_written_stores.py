@@ -47,13 +47,14 @@ from projection_records import contents
 
 
 def _of_every_version(db):
-    """Rows of all tables but two, of which an older version kept less, and a rebuild finds all: former owners, and what changed a
-    lead's state.
+    """Rows of all tables but some. Of three an older version kept less, and a rebuild finds all: former owners, what changed a
+    lead's state, and former settings. Of the search it is the other way: records of an older version do not say a lead's
+    latest event, which the migration took from the tables.
     """
     return {
         table: rows
         for table, rows in contents(db).items()
-        if table not in {"identity_history", "lead_records"}
+        if table not in {"identity_history", "lead_records", "lead_search", "settings_history"}
     }
 
 

@@ -24,7 +24,9 @@ from gateway.door.resolving import IDENTIFY_BY, AddressMatches, AddressQuery, re
 from gateway.ports import Ports
 from leadstream.settings import Settings
 from projections.connection import BoundedAsyncConnection, check_connection, connection_parameters
-from projections.tables import IDENTIFIED_AND_UNMERGED, READ_OPTIONS, hashed_key
+from projections.row_keys import hashed_key
+from projections.table_definition import READ_OPTIONS
+from projections.tables import IDENTIFIED_AND_UNMERGED
 from schemas.topics import visitor_key
 from scoring.features.identity import identity_id, is_anonymous
 

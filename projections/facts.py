@@ -13,6 +13,14 @@ from projections.column_values import exact_decimal, jsonb_text, storable_or_non
 from projections.engagement_rows import engagement_row, retracted_session_row, session_row
 from projections.lead_records import lead_record_row
 from projections.lead_search import search_text_of
+from projections.row_keys import (
+    band_key,
+    event_row_key,
+    execution_number,
+    hashed_key,
+    lead_row_key,
+    session_row_key,
+)
 from projections.rows import (
     WORKFLOWS,
     AppliedEventRow,
@@ -35,18 +43,7 @@ from projections.rows import (
     WorkflowExecutionRow,
 )
 from projections.state_rows import changes_of_state, stage_of
-from projections.tables import (
-    band_key,
-    event_row_key,
-    execution_number,
-    hashed_key,
-    lead_row_key,
-    lead_scores,
-    lead_search,
-    leads,
-    session_row_key,
-    session_scores,
-)
+from projections.tables import lead_scores, lead_search, leads, session_scores
 from schemas import topics
 from schemas.activity import (
     Activity,

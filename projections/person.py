@@ -9,7 +9,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from projections.connection import Connection
 from projections.queries import sql_and_parameters
-from projections.tables import hashed_key, lead_row_key, leads
+from projections.row_keys import hashed_key, lead_row_key
+from projections.tables import leads
 from schemas.topics import lead_key, visitor_key
 from scoring.features.erased_people import PersonName, hash_of_name
 from scoring.features.identity import (

@@ -52,7 +52,7 @@ from projections import queries
 from projections.lead_lists import LeadFilters, first_waking
 from projections.past_leads import select_past_engagements
 from projections.past_lists import past_page
-from projections.tables import hashed_key
+from projections.row_keys import hashed_key
 from projections.workflow_queries import executions_of_lead
 from schemas.envelope import ANONYMOUS_PREFIX, Moment
 from schemas.moment import millis, moment

@@ -13,7 +13,7 @@ from projections.connection import Connection
 from projections.erased_causes import ErasedNames, activity_without, statement_without
 from projections.erasures import KEY_MAY_BE_OF_TENANT, is_of_person, source_names_lead
 from projections.person import Person
-from projections.tables import hashed_key
+from projections.row_keys import hashed_key
 from schemas.activity import (
     Activity,
     ErasureRecorded,

@@ -37,7 +37,7 @@ from projections.erasures import DONE, EMPTIED, RECORDED, REGISTERED, Erasure
 from projections.person import Person, find_person, leads_with_hashes
 from projections.rebuild import RebuildRunsError, only_rebuild
 from projections.source import bound_source
-from projections.tables import LIVE_SCHEMA, PUBLIC_SCHEMA, READ_OPTIONS
+from projections.table_definition import LIVE_SCHEMA, PUBLIC_SCHEMA, READ_OPTIONS
 from projections.worker import CHANGES_CHANNEL
 from schemas.activity import TimePassed
 from schemas.control import IdentityErased

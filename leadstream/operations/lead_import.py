@@ -27,7 +27,7 @@ from leadstream.operations.imports import EXAMPLES, Append, append_all, archived
 from leadstream.operations.lead_files import ImportedRow, RefusedRow
 from leadstream.operations.lead_mapping import Columns, LeadMapping
 from projections.connection import connect_watched
-from projections.tables import READ_OPTIONS
+from projections.table_definition import READ_OPTIONS
 from schemas.decode import Refusal, read_event
 from schemas.envelope import Event, Moment
 from scoring.features.profile_fields import stated_fields

@@ -28,11 +28,12 @@ from leadstream.operations.recorded_log import ArchivedParts
 from leadstream.operations.store_access import StoreAccess, store_of_system
 from leadstream.settings import Settings
 from leadstream.wiring import open_system
-from projections import erasures, tables
+from projections import erasures, table_sets
 from projections.erasures import BY_OTHER_KEYS, NAMELESS_TABLES, read_erasures, tables_of_people
 from projections.person import Person
 from projections.rebuild import rebuild
-from projections.tables import READ_OPTIONS, lead_row_key
+from projections.row_keys import lead_row_key
+from projections.table_definition import READ_OPTIONS
 from schemas.control import PersonErased
 from schemas.publications import Publication
 
@@ -288,8 +289,8 @@ def test_a_store_that_is_restated_from_an_archive_refuses_the_same_people(system
 def test_every_table_is_either_of_people_or_of_nobody():
     """A new table is exported and erased by the columns that it has; one without them is named with its reason."""
     covered = {table.name for table, _ in tables_of_people()}
-    analytics = {table.name for table in tables.ANALYTICS_TABLES if "lead_key" in table.columns}
-    every = {table.name for table in tables.metadata.sorted_tables}
+    analytics = {table.name for table in table_sets.ANALYTICS_TABLES if "lead_key" in table.columns}
+    every = {table.name for table in table_sets.ALL_TABLES.sorted_tables}
     assert covered | analytics | BY_OTHER_KEYS | NAMELESS_TABLES == every
     assert not (covered | BY_OTHER_KEYS) & NAMELESS_TABLES
     exported = FILES.keys() | person_export.NOTHING

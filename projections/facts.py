@@ -58,7 +58,7 @@ from schemas.activity import (
 )
 from schemas.decode import Refusal, decode_activity, decode_dead_letter, decode_statement
 from schemas.moment import millis_in_text, moment, moment_or_none
-from schemas.record import Record
+from schemas.record import ERASED_KEY, Record
 from schemas.statements import (
     BandChanged,
     ContactTimes,
@@ -93,6 +93,8 @@ def changes_of_record(record: Record) -> Iterable[TableChange]:
         return _removed_lead(key, position) if topic == topics.LEAD_SCORES else ()
     try:
         match topic:
+            case topics.LEAD_ACTIVITY if record.key == ERASED_KEY:
+                return list(_changes_of_identity(decode_activity(value), record))
             case topics.LEAD_ACTIVITY:
                 return list(_changes_of_activity(decode_activity(value), record))
             case topics.DEAD_LETTERS:
@@ -147,14 +149,10 @@ def _changes_of_activity(activity: Activity, record: Record) -> Iterator[TableCh
                 record.position,
             )
             yield lead_record_row(activity, record)
-            if activity.event is not None:
-                yield engagement_row(activity.event, activity, record, late=False)
-            yield from (session_row(put, activity) for put in activity.sessions)
+            yield from _changes_of_identity(activity, record)
         case IdentityDelta():
             yield lead_record_row(activity, record)
-            yield engagement_row(activity.event, activity, record, late=activity.late)
-            yield from (session_row(put, activity) for put in activity.sessions)
-            yield from (retracted_session_row(session_id, activity) for session_id in activity.retracted)
+            yield from _changes_of_identity(activity, record)
         case IdentityDetached() | RedirectChanged():
             yield lead_record_row(activity, record)
         case ModelChanged() | ModelRemoved() if record.partition == 0:  # every partition has it
@@ -172,6 +170,18 @@ def _changes_of_activity(activity: Activity, record: Record) -> Iterator[TableCh
             )
         case _:
             return
+
+
+def _changes_of_identity(activity: Activity, record: Record) -> Iterator[TableChange]:
+    """What the identity did; that it did so as a part of a lead is not among it."""
+    if isinstance(activity, IdentityAttached):
+        if activity.event is not None:
+            yield engagement_row(activity.event, activity, record, late=False)
+        yield from (session_row(put, activity) for put in activity.sessions)
+    elif isinstance(activity, IdentityDelta):
+        yield engagement_row(activity.event, activity, record, late=activity.late)
+        yield from (session_row(put, activity) for put in activity.sessions)
+        yield from (retracted_session_row(session_id, activity) for session_id in activity.retracted)
 
 
 def _publication_row(change: ModelChanged | ModelRemoved) -> PublicationRow:

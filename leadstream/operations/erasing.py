@@ -22,7 +22,12 @@ import psycopg
 import structlog
 
 from leadstream.console import Failure
-from leadstream.operations.erased_records import RecordAddress, changed_records, records_of_person
+from leadstream.operations.erased_records import (
+    RecordAddress,
+    changed_records,
+    records_of_other_identities,
+    records_of_person,
+)
 from leadstream.operations.erasure_ledger import add_to_ledger, read_ledger
 from leadstream.operations.store_access import StoreAccess
 from projections import erasures
@@ -303,10 +308,13 @@ def _without_rebuild(connection: Connection) -> Iterator[None]:
 def _stub_records(connection: Connection, person: Person, names: ErasedNames) -> dict[str, int]:
     addresses = _records(connection, person)
     changed = changed_records(connection, person.other_lead_keys, names)
+    of_others = records_of_other_identities(connection, person, names)
     addresses |= {address for address, value in changed.items() if value is None}
+    addresses -= of_others.keys()
     values = {address: value for address, value in changed.items() if value and address not in addresses}
     log.write_stubs(connection, addresses)
     log.write_values(connection, values)
+    log.write_without_lead(connection, of_others)
     connection.execute(
         "delete from public.compacted where topic = %s and key = any(%s)", (LEAD_SCORES, person.lead_keys)
     )

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from schemas.decode import Refusal, encode_dead_letter
-from schemas.record import ERASED_KEY, Outgoing, Record, is_stub
+from schemas.record import ERASED_KEY, Outgoing, Record
 from schemas.refusal import shorten
 from schemas.statements import DeadLetter
 from schemas.topics import DEAD_LETTERS, PARTITION_WIDE_KEY, partition_of
@@ -283,8 +283,8 @@ class Shard(Generic[SharedT, StateT]):
 
     def _read(self, record: Record) -> tuple[Message | Refusal, str | None]:
         """(its decoded message, the key whose state it concerns)"""
-        if is_stub(record):
-            return _STUB, None
+        if record.key == ERASED_KEY:
+            return _ERASED, None
         try:
             message = self.stage.decode(record)
             key = self.stage.key_of(message)
@@ -302,7 +302,7 @@ class Shard(Generic[SharedT, StateT]):
         self, shared: SharedT, message: Message | Refusal, record: Record, chunk: "_ChunkFold"
     ) -> bool:
         """What concerns no single key. Whether it is consumed: false while its sweep is under way."""
-        if message is _STUB:
+        if message is _ERASED:
             return True
         if isinstance(message, Refusal):
             chunk.emit(
@@ -368,8 +368,8 @@ class Shard(Generic[SharedT, StateT]):
                 del self._states[key]
 
 
-_STUB: Message = object()
-"""What a stub is read as: nothing that any stage knows."""
+_ERASED: Message = object()
+"""What an erasure leaves of a record is read as this: nothing that any stage knows."""
 
 
 class _ChunkFold:

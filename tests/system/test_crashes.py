@@ -185,7 +185,7 @@ def test_a_publication_over_thousands_of_leads_survives_a_kill_in_mid_sweep(data
     running = Running(database_url, first, 0)
     running.wait_for("folded", 300)
     running.finish()
-    with locked_score(database_url, last_swept(leads)):  # the sweep stops there
+    with locked_score(database_url, last_swept(leads)):  # the sweep goes in small commits, and stops there
         running = Running(database_url, more, 0, model, 5)
         running.wait_for("published")
         while not swept(database_url):

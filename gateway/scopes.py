@@ -128,6 +128,7 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             GET /api/experiments/{name}
             GET /api/experiments/{name}/leads
             GET /api/flows
+            GET /api/inspector/events
             POST /api/flows/{name}/check
             POST /api/flows/{name}/preview
             GET /api/lead-qualification/lead-scores

@@ -70,6 +70,7 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             GET /experiments
             GET /experiments/{name}
             GET /flows
+            GET /inspector
             GET /flows/{name}
             GET /admin
             GET /admin/{path:path}

@@ -48,7 +48,9 @@ async def recent_events(
         Text, Query(alias="type", description="Only of this type, such as `page_viewed`.")
     ] = None,
     source: Annotated[Text, Query(description="Only of this source, such as `web`.")] = None,
-    who: Annotated[Text, Query(description="Only of this visitor or lead.")] = None,
+    identifier: Annotated[
+        Text, Query(alias="id", description="Only of the visitor or lead with this id.")
+    ] = None,
     before: Annotated[
         int | None, Query(ge=1, description="Only events that came before the one with this number.")
     ] = None,
@@ -60,14 +62,14 @@ async def recent_events(
     recent = services.ports.recent
     kept = [(each, each.event()) for each in recent.of(tenant, services.ports.erased)]
     repeated = _repeated_numbers(kept)
-    wanted = {"outcome": outcome, "type": event_type, "source": source}
+    exact = {"outcome": outcome, "type": event_type, "source": source}
     chosen: list[tuple[RecentEvent, Event | None, dict[str, Any]]] = []
     for each, event in kept:
         facts = _facts(each, event)
         if (
             (before is None or each.number < before)
-            and all(value is None or facts[name] == value for name, value in wanted.items())
-            and (who is None or who in (facts["visitor_id"], facts["lead_id"]))
+            and all(value is None or facts[name] == value for name, value in exact.items())
+            and (identifier is None or identifier in (facts["visitor_id"], facts["lead_id"]))
         ):
             chosen.append((each, event, facts))
     shown = chosen[:limit]

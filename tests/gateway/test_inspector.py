@@ -99,7 +99,7 @@ async def test_events_are_chosen_and_turned_page_by_page(database_url):
         await http.post("/v1/events", json=[*batch, {"type": "page_veiwed", "visitor_id": "v1"}])
         await http.post("/v1/events", json=batch, headers={"x-tenant": "other"})
         assert (await listed(http))["kept"] == 8
-        assert [each["event_id"] for each in (await listed(http, who="v1", outcome="taken"))["events"]] == [
+        assert [each["event_id"] for each in (await listed(http, id="v1", outcome="taken"))["events"]] == [
             "p4",
             "p1",
         ]

@@ -20,7 +20,7 @@ type Arrival = {
 type Answer = { since: string; kept: number; counts: Record<Outcome, number>; events: Arrival[]; before: number | null };
 
 const OUTCOMES: readonly Outcome[] = ["taken", "refused", "not_stored"];
-const FILTERS = ["outcome", "type", "source", "who"];
+const FILTERS = ["outcome", "type", "source", "id"];
 const EVERY_MS = 2_000;
 
 export default function InspectorPage() {
@@ -68,7 +68,7 @@ function Filters({ answer, isPaused, pause }: { answer: Answer | null; isPaused:
             {text(`door_${each}`)} {answer && <span>{number(answer.counts[each])}</span>}</button>
         ))}
       </div>
-      {(["type", "source", "who"] as const).map((name) => (
+      {(["type", "source", "id"] as const).map((name) => (
         <label class="field" key={name}><span>{text(`inspect_${name}`)}</span>
           <input type="search" value={query.value.get(name) ?? ""} maxLength={200} onChange={(event) => change(name, event.currentTarget.value.trim())} /></label>
       ))}
@@ -82,9 +82,9 @@ function OneArrival({ arrival }: { arrival: Arrival }) {
   return (
     <li class={`arrival ${arrival.outcome}`}>
       <p><time dateTime={arrival.at} title={exactly(arrival.at)}>{ago(arrival.at)}</time>{" "}
-        <span class={`mark ${arrival.outcome}`}>{text(`door_${arrival.outcome}`)}</span>{" "}
+        <span class={`door-outcome ${arrival.outcome}`}>{text(`door_${arrival.outcome}`)}</span>{" "}
         {arrival.type && <b><bdi>{eventName(arrival.type)}</bdi></b>} {arrival.type && <code dir="ltr">{arrival.type}</code>}{" "}
-        {who && <bdi>{who}</bdi>} {arrival.source && <span class="soft"><bdi>{arrival.source}</bdi></span>}</p>
+        {who && <bdi class="who">{who}</bdi>} {arrival.source && <span class="soft"><bdi>{arrival.source}</bdi></span>}</p>
       {arrival.reason && <p class={arrival.outcome === "refused" ? "wrong" : "soft"} dir="auto">{arrival.field && <><code dir="ltr">{arrival.field}</code>: </>}{arrival.reason}</p>}
       {arrival.effect && <EffectOf effect={arrival.effect} bot={arrival.bot} />}
       {arrival.sent && <details><summary>{text("whatWasSent")}</summary><pre dir="ltr" tabIndex={0} aria-label={text("whatWasSent")}>{JSON.stringify(arrival.sent, null, 2)}</pre></details>}
@@ -94,16 +94,17 @@ function OneArrival({ arrival }: { arrival: Arrival }) {
 
 function EffectOf({ effect, bot }: { effect: Effect; bot: string | null }) {
   if (effect.state !== "counted") return <p class="soft">{text(`effect_${effect.state}`, { bot: bot ?? "" })}</p>;
+  const scores = effect.scores.filter((each) => each.change);
   return (
     <p>{effect.lead_id && <a href={leadAddress(effect.lead_id)}><bdi>{effect.lead_id}</bdi></a>}{" "}
-      {effect.scores.map((each) => <span key={each.model} class="gain"><bdi>{ownName(words(each.model))}</bdi> <b class={each.change < 0 ? "down" : "up"}>{signed(each.change)}</b> = {number(each.total)}</span>)}
-      {effect.stages.map((each) => <span key={each.stage} class="gain">→ <b>{stageName(each.stage)}</b></span>)}
-      {!effect.scores.length && !effect.stages.length && <span class="soft">{text("effectNone")}</span>}
+      {scores.map((each) => <span key={each.model} class="score-effect"><bdi>{ownName(words(each.model))}</bdi> <b class={each.change < 0 ? "down" : "up"}>{signed(each.change)}</b> = {number(each.total)}</span>)}
+      {effect.stages.map((each) => <span key={each.stage} class="score-effect">→ <b>{stageName(each.stage)}</b></span>)}
+      {!scores.length && !effect.stages.length && <span class="soft">{text("effectNone")}</span>}
       {effect.late && <span class="soft"> {text("effectLate")}</span>}</p>
   );
 }
 
 function FirstEvent() {
   const line = `curl ${location.origin}/v1/events -H 'Content-Type: application/json' -d '{"type": "page_viewed", "visitor_id": "browser-7"}'`;
-  return <section class="card"><h3>{text("inspectorEmpty")}</h3><p>{text("inspectorEmptyHint")}</p><pre dir="ltr" tabIndex={0} aria-label="curl">{line}</pre></section>;
+  return <section class="card"><h3>{text("inspectorEmpty")}</h3><p>{text("inspectorEmptyHint")}</p><pre class="wrapped" dir="ltr" tabIndex={0} aria-label="curl">{line}</pre></section>;
 }

@@ -447,6 +447,7 @@ def lead_row_of_card(statement: LeadScored, lead_key: int, position: int) -> Lea
         qualification_override=_override_column(statement.qualification_override),
         speed_to_lead=_contact_column(statement.speed_to_lead),
         snoozed_until=_snoozed_until(fields),
+        other_addresses=jsonb_text(statement.other_addresses) if statement.other_addresses else None,
     )
 
 

@@ -153,6 +153,8 @@ class LeadRow(NamedTuple):
     qualification_override: JsonColumn | None
     speed_to_lead: JsonColumn | None
     snoozed_until: datetime | None
+    other_addresses: JsonColumn | None
+    """A list: the e-mails and phones of its identities that no other column shows; None: there are none."""
 
 
 class LeadSearchRow(NamedTuple):

@@ -142,6 +142,13 @@ leads = define_table(
         "phone",
         postgresql_where=text(f"{IDENTIFIED_AND_UNMERGED} and phone is not null"),
     ),
+    Index(
+        "leads_other_addresses",
+        "other_addresses",
+        postgresql_using="gin",
+        postgresql_ops={"other_addresses": "jsonb_path_ops"},
+        postgresql_where=text("other_addresses is not null"),
+    ),
     Index("leads_snoozed", "tenant", "snoozed_until", postgresql_where=text("snoozed_until is not null")),
     key=("lead_key",),
     newest_by=("position",),

@@ -127,7 +127,7 @@ def test_an_embedded_store_loses_nothing_when_it_learns_of_kafka(database_url):
         connection.execute("alter table live.engagement_history add column channel_group text")
         connection.execute(
             "alter table live.leads add revenue jsonb, add qualification_override jsonb, add speed_to_lead jsonb, "
-            "add snoozed_until timestamptz, drop search"
+            "add snoozed_until timestamptz, add other_addresses jsonb, drop search"
         )  # today's writer needs it; null, as then
         connection.execute("alter table live.score_history add column removed boolean")
         connection.execute(
@@ -159,7 +159,7 @@ def test_an_embedded_store_loses_nothing_when_it_learns_of_kafka(database_url):
         connection.execute("alter table live.engagement_history drop column channel_group")
         connection.execute(
             "alter table live.leads drop revenue, drop qualification_override, drop speed_to_lead, "
-            "drop snoozed_until, add search text collate \"C\" not null default ''"
+            "drop snoozed_until, drop other_addresses, add search text collate \"C\" not null default ''"
         )
         connection.execute(
             "alter table live.lead_scores drop tenant, drop identified, drop listed, drop created_at, drop stage, "

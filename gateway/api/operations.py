@@ -103,7 +103,11 @@ async def dead_letters(
     request: Request,
     after: Annotated[
         str | None,
-        Query(pattern=r"^[A-Za-z0-9._-]+:[0-9]{1,9}:[0-9]{1,15}$", max_length=280, description="The `after` of the page before."),
+        Query(
+            pattern=r"^[A-Za-z0-9._-]+:[0-9]{1,9}:[0-9]{1,15}$",
+            max_length=280,
+            description="The `after` of the page before.",
+        ),
     ] = None,
     limit: Annotated[int, Query(ge=1, le=MOST_RETRIED, description="The most of an answer.")] = PAGE,
 ) -> Response:
@@ -180,7 +184,7 @@ async def retry(request: Request) -> Response:
                 now = services.ports.now()
                 statement = mark_retried(address.topic, address.partition, address.position, now)
                 await connection.execute(*sql_and_parameters(statement))
-    return JsonAnswer({"sent": len(sent), "problems": problems}, 200 if sent or not problems else 422)
+    return JsonAnswer({"sent": len(sent), "problems": problems})
 
 
 def _record(address: DeadLetterAddress, rows: Sequence[Row], tenant: str | None) -> Outgoing:

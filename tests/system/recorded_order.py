@@ -80,9 +80,10 @@ def refold(activity):
         at = 0
         while at < len(records):
             outcome = shard.fold(records[at : at + 777])
-            store.write(outcome.parts)
+            changes = shard.changes()
+            store.write(changes.parts)
             at += outcome.applied
-            for out in outcome.outputs:
+            for out in (*outcome.outputs, *changes.outputs):
                 if out.topic == LEAD_SCORES:
                     cards[out.key] = None if out.value is None else decode_statement(out.value)
                 elif out.topic != EVENTS:

@@ -70,6 +70,7 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             GET /experiments
             GET /experiments/{name}
             GET /flows
+            GET /inspector
             GET /flows/{name}
             GET /admin
             GET /admin/{path:path}
@@ -128,6 +129,7 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             GET /api/experiments/{name}
             GET /api/experiments/{name}/leads
             GET /api/flows
+            GET /api/inspector/events
             POST /api/flows/{name}/check
             POST /api/flows/{name}/preview
             GET /api/lead-qualification/lead-scores

@@ -21,7 +21,7 @@ from gateway.documented import answer_docs, example_bodies
 from gateway.store import Row
 from projections import call_list_queries as queries
 from projections.queries import refuses_profiling
-from projections.tables import band_key, lead_row_key
+from projections.row_keys import band_key, lead_row_key
 from scoring.features.profile_fields import BUDGET_FIELDS, PROPERTY_FIELDS
 from scoring.models.model import ONE_POINT, Model
 

@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.execution_shapes import short_execution_json
-from gateway.api.found_leads import found_lead, lead_id_as_sent, merged_reason
+from gateway.api.found_leads import found_lead, lead_id_as_sent, merged_reason, was_merged
 from gateway.api.lifecycle import weight_of_engagement
 from gateway.api.points import plain, points
 from gateway.api.services import services_of, take_report_turn, tenant_of
@@ -539,7 +539,7 @@ async def _lead(ask: StoreSnapshot, tenant: str, lead_id: str) -> Row:
     """Raises RequestProblem."""
     lead = found_lead(await ask(queries.lead(tenant, lead_id.removesuffix("/"))))
     if lead["identities"] == 0:
-        merged = lead["redirect"] is not None
+        merged = was_merged(lead)
         reason = merged_reason(lead, "ask for that") if merged else "the lead has no events"
         raise RequestProblem(409, reason, field="lead_id")
     return lead

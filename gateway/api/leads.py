@@ -22,7 +22,7 @@ from gateway.api.causes import EventsById, by_id, cause_of
 from gateway.api.contact_times import contact_times_in_row
 from gateway.api.execution_shapes import short_execution_json
 from gateway.api.explained_lead import LeadRequest, explain_lead
-from gateway.api.found_leads import found_lead
+from gateway.api.found_leads import found_lead, owner_of_merged
 from gateway.api.identity_joins import identities_json
 from gateway.api.lead_as_of import Knowledge, execution_then
 from gateway.api.lead_flags import bands_and_flags
@@ -52,7 +52,7 @@ from projections import queries
 from projections.lead_lists import LeadFilters, first_waking
 from projections.past_leads import select_past_engagements
 from projections.past_lists import past_page
-from projections.tables import hashed_key
+from projections.row_keys import hashed_key
 from projections.workflow_queries import executions_of_lead
 from schemas.envelope import ANONYMOUS_PREFIX, Moment
 from schemas.moment import millis, moment
@@ -311,6 +311,7 @@ async def lead(
         )
         ledger = await _ledger(ask, tenant, lead_id, entries, limit=LEDGER_PAGE)
         identities = await identities_json(ask, row["lead_id"], shown.identities)
+        owner = shown.row["redirect"] if as_of is not None else await owner_of_merged(ask, tenant, row)
     content = {
         "as_of": at,
         "known": knowledge,
@@ -324,7 +325,7 @@ async def lead(
         "profile": shown.row["fields"],
         "counts": shown.row["counts"],
         "revenue": _revenue(shown.row["revenue"]),
-        "merged_into": shown.row["redirect"],
+        "merged_into": owner,
         **ledger,
         "identities": identities,
         "sessions": [session_row(each) for each in shown.sessions],

@@ -7,16 +7,8 @@ from sqlalchemy import BigInteger, ColumnElement, Select, Text, any_, func, lite
 from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 
 from gateway.ports import EventKey
-from projections.tables import (
-    applied_events,
-    engagement_history,
-    event_row_key,
-    hashed_key,
-    identities,
-    lead_row_key,
-    lead_scores,
-    sessions,
-)
+from projections.row_keys import event_row_key, hashed_key, lead_row_key
+from projections.tables import applied_events, engagement_history, identities, lead_scores, sessions
 from schemas.envelope import tag_of
 from schemas.events import MessageReceived
 from schemas.topics import lead_key, visitor_key

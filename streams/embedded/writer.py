@@ -16,7 +16,7 @@ from typing import Any
 
 import psycopg
 
-from schemas.record import LogPartition, Outgoing, Record, is_stub, stub_of
+from schemas.record import ERASED_KEY, LogPartition, Outgoing, Record, stub_of
 from schemas.topics import DEAD_LETTERS, EVENTS, partition_of
 from streams.embedded import log
 from streams.embedded.rows import COPY_FROM_ROWS, Connection
@@ -259,7 +259,7 @@ class Writer:
             return self._stored.get((record.topic, record.partition), 0) > record.position
         stored = log.read_records(self._connection, *record[:3], 1)
         self._connection.commit()
-        return stored == [record] or (bool(stored) and is_stub(stored[0]))
+        return stored == [record] or (bool(stored) and stored[0].key == ERASED_KEY)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

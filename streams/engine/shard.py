@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from schemas.decode import Refusal, encode_dead_letter
-from schemas.record import ERASED_KEY, Outgoing, Record, is_stub
+from schemas.record import ERASED_KEY, Outgoing, Record
 from schemas.refusal import shorten
 from schemas.statements import DeadLetter
 from schemas.topics import DEAD_LETTERS, PARTITION_WIDE_KEY, partition_of
@@ -315,8 +315,8 @@ class Shard(Generic[SharedT, StateT]):
         key_of, partitions = self.stage.key_of, self._partitions
         read: list[tuple[Message | Refusal, str | None]] = []
         for record in records:
-            if record.value is None and is_stub(record):
-                read.append((_STUB, None))
+            if record.key == ERASED_KEY:
+                read.append((_ERASED, None))
                 continue
             try:
                 message = self.stage.decode(record)
@@ -338,7 +338,7 @@ class Shard(Generic[SharedT, StateT]):
         self, shared: SharedT, message: Message | Refusal, record: Record, chunk: "_ChunkFold"
     ) -> bool:
         """What concerns no single key. Whether it is consumed: false while its sweep is under way."""
-        if message is _STUB:
+        if message is _ERASED:
             return True
         if isinstance(message, Refusal):
             chunk.emit(
@@ -406,8 +406,8 @@ class Shard(Generic[SharedT, StateT]):
                 del self._states[key]
 
 
-_STUB: Message = object()
-"""What a stub is read as: nothing that any stage knows."""
+_ERASED: Message = object()
+"""What an erasure leaves of a record is read as this: nothing that any stage knows."""
 
 
 class _ChunkFold:

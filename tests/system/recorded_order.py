@@ -10,8 +10,8 @@ import msgspec
 import psycopg
 
 from leadstream.active_models import analytics_settings
+from projections.analytics_tables import stale_leads
 from projections.analytics_worker import compute_every_stale_lead
-from projections.tables import stale_leads
 from schemas import statements as say
 from schemas.activity import IdentityAttached, IdentityDelta
 from schemas.decode import decode_activity, decode_source, decode_statement, key_of

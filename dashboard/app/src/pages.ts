@@ -17,5 +17,6 @@ export const PAGES: readonly PageOfBar[] = [
   { root: "/workflows", title: "workflows", Page: later(() => import("./workflows/WorkflowsPage")), isListed: always },
   { root: "/experiments", title: "experiments", Page: later(() => import("./experiments/ExperimentsPage")), isListed: always },
   { root: "/flows", title: "flows", Page: later(() => import("./flows/FlowsPage")), isListed: always },
+  { root: "/inspector", title: "inspector", Page: later(() => import("./operating/InspectorPage")), isListed: always },
   { root: "/demo", title: "demo", Page: later(() => import("./demo/DemoPage")), isListed: () => isShop(path.value) },
 ];

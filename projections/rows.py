@@ -284,6 +284,10 @@ WORKFLOWS: Final = "#workflows"
 """The `model` of a row in `publications` and `model_drafts` that has the workflows of a tenant. No model can have it."""
 
 
+EXPERIMENT_PREFIX: Final = "#experiment:"
+"""Begins the `model` of a row that has an experiment; its name follows."""
+
+
 class PublicationRow(NamedTuple):
     tenant: str
     model: str

@@ -1,4 +1,4 @@
-"""The records of a publication (a model, settings or workflows): one for each stage, in every partition.
+"""The records of a publication (a model, settings, workflows or an experiment): one for each stage, in every partition.
 
 The log carries the whole text, so that a replay makes the same decisions and no fold looks anything up. A shard
 ignores a publication whose version is not above its own. A moment of a workflow's schedule is recorded in the same way,
@@ -8,6 +8,7 @@ and so is the erasure of a person.
 from schemas.activity import (
     Activity,
     ErasureRecorded,
+    ExperimentChanged,
     ModelChanged,
     ModelRemoved,
     SettingsChanged,
@@ -15,6 +16,7 @@ from schemas.activity import (
     WorkflowsChanged,
 )
 from schemas.control import (
+    ExperimentPublished,
     ModelPublished,
     ModelRetired,
     PersonErased,
@@ -28,7 +30,13 @@ from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY, PARTITION_WIDE_KEY
 
 Publication = (
-    ModelPublished | ModelRetired | SettingsPublished | WorkflowsPublished | WorkflowsDue | PersonErased
+    ModelPublished
+    | ModelRetired
+    | SettingsPublished
+    | WorkflowsPublished
+    | WorkflowsDue
+    | ExperimentPublished
+    | PersonErased
 )
 
 
@@ -98,6 +106,18 @@ def _activity_of(publication: Publication) -> Activity:
         case WorkflowsDue():
             return WorkflowMomentCame(
                 publication.tenant, "", at, publication.workflow_id, millis(publication.scheduled_for)
+            )
+        case ExperimentPublished():
+            return ExperimentChanged(
+                publication.tenant,
+                "",
+                at,
+                publication.experiment,
+                publication.version,
+                publication.text,
+                publication.by,
+                publication.note,
+                publication.change,
             )
         case PersonErased():
             return ErasureRecorded(publication.tenant, "", at, publication.salt, publication.hashes)

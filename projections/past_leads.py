@@ -11,7 +11,6 @@ from sqlalchemy import ARRAY, BigInteger, Select, Text, any_, case, literal, or_
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from projections.lead_records import MOST_RECORDS
-from projections.rows import WORKFLOWS
 from projections.tables import (
     engagement_history,
     identities,
@@ -21,6 +20,7 @@ from projections.tables import (
     settings_history,
 )
 from schemas.control import EVERY_TENANT
+from schemas.publications import WORKFLOWS
 from scoring.features.features import CUSTOM_PREFIX
 
 
@@ -66,7 +66,7 @@ def select_publications_until(tenant: str, until: datetime) -> Select[Any]:
         .ext(distinct_on(row.tenant, row.model))
         .where(
             or_(row.tenant == tenant, row.tenant == EVERY_TENANT),
-            row.model != WORKFLOWS,
+            ~row.model.startswith("#"),  # of models only
             row.recorded_at <= until,
         )
         .order_by(row.tenant, row.model, row.version.desc())

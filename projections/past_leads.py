@@ -15,7 +15,9 @@ from projections.rows import WORKFLOWS
 from projections.tables import (
     engagement_history,
     identities,
+    identity_history,
     lead_records,
+    lead_row_key,
     publications,
     sessions,
     settings_history,
@@ -31,6 +33,16 @@ def select_known_records(identity_keys: Sequence[int]) -> Select[Any]:
         .where(_among(lead_records.c.identity_key, identity_keys))
         .order_by(lead_records.c.at, lead_records.c.position)
         .limit(MOST_RECORDS + 1)
+    )
+
+
+def select_had_identities(tenant: str, lead_id: str, until: datetime) -> Select[Any]:
+    """One row, if the lead had an identity at that moment or before."""
+    had = identity_history.c
+    return (
+        select(had.epoch)
+        .where(had.lead_key == lead_row_key(tenant, lead_id), had.attached_at <= until)
+        .limit(1)
     )
 
 

@@ -40,9 +40,14 @@ def found_unmerged_lead(rows: Sequence[Row], remedy: str) -> Row:
 def found_scorable_lead(rows: Sequence[Row], remedy: str) -> Row:
     """As `found_unmerged_lead`; problem 409 also if the lead objects to profiling."""
     lead = found_unmerged_lead(rows, remedy)
+    refuse_unscorable(lead)
+    return lead
+
+
+def refuse_unscorable(lead: Row) -> None:
+    """Problem 409 if the lead objects to profiling."""
     if refuses_profiling(lead):
         raise RequestProblem(409, REFUSED_REASON, field="lead_id")
-    return lead
 
 
 def merged_reason(lead: Row, remedy: str) -> str:

@@ -1,6 +1,7 @@
 """Why each identity of a lead is part of it: by which identifier it was recognised, when, and by which event."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from gateway.store import Row, StoreSnapshot
@@ -12,9 +13,9 @@ ADDRESSES: Final = ("email", "phone")
 
 
 async def identities_json(
-    ask: StoreSnapshot, lead_id: str, identities: Sequence[Row]
+    ask: StoreSnapshot, lead_id: str, identities: Sequence[Row], until: datetime | None = None
 ) -> list[dict[str, Any]]:
-    """`identities` have `identity`, `home` and `attached_at`."""
+    """`identities` have `identity`, `home` and `attached_at`. `until`: nothing counts that was recorded later."""
     if not identities:
         return []
     keys = [hashed_key(each["identity"]) for each in identities]
@@ -22,7 +23,7 @@ async def identities_json(
         select_joining_events(
             [(key, each["attached_at"]) for key, each in zip(keys, identities, strict=True)]
         ),
-        select_merges(keys, lead_id),
+        select_merges(keys, lead_id, until),
     )
     event_of: dict[int, Row] = {}
     for row in sorted(events, key=lambda row: not _addresses_of(row)):  # several may have come in one request

@@ -16,13 +16,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
+from authoring.active_models import ActiveRules
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.execution_shapes import short_execution_json
 from gateway.api.found_leads import found_lead, lead_id_as_sent, merged_reason
+from gateway.api.lead_as_of import LeadAsOf, execution_then
+from gateway.api.lead_moment import AsOf, Known, LeadRequest, facts_then, lead_request, lead_there_at
 from gateway.api.lifecycle import weight_of_engagement
 from gateway.api.points import plain, points
-from gateway.api.services import services_of, take_report_turn, tenant_of
-from gateway.api.window import MOST_PERIODS, Anonymous, Days, From, To, Window, report_window
+from gateway.api.services import ApiServices, services_of, take_report_turn, tenant_of
+from gateway.api.window import MOST_PERIODS, Anonymous, Days, From, To, Window, read_window, report_window
 from gateway.documented import answer_docs, example_bodies
 from gateway.store import Row, StoreSnapshot
 from projections import journeys as statements
@@ -152,15 +155,22 @@ async def journey(
     cursor: Annotated[
         str | None, Query(pattern=TIMELINE_CURSOR, description="`next_cursor` of the page before.")
     ] = None,
+    as_of: AsOf = None,
+    knowledge: Known = "then",
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     active = await services.ports.published(tenant)
-    now, before, zone = services.ports.now(), _timeline_key(cursor), active.zone
-    today = local_date(zone, millis(now))
+    moment_of_lead = lead_request(services.ports.now(), as_of, knowledge)
+    now, before, zone = moment_of_lead.at, _timeline_key(cursor), active.zone
     async with services.store.snapshot() as ask:
-        lead = await _lead(ask, tenant, lead_id)
-        stored = await _stored_journey(ask, lead)
-        if stored is None:
+        lead, then = await _lead_at(ask, services, active, tenant, lead_id, moment_of_lead)
+        if then is not None:
+            zone = then.active.zone
+        today = local_date(zone, millis(now))
+        stored = None if then is not None else await _stored_journey(ask, lead)
+        if then is not None:
+            facts, days = await facts_then(ask, then, moment_of_lead), None
+        elif stored is None:
             facts, days = await _facts_of_lead(ask, lead), None
         else:
             *latest, rows = await ask.all(
@@ -173,16 +183,27 @@ async def journey(
                 ),
             )
             facts, days = facts_of_rows(*latest)[lead["lead_key"]], [day_of_row(row) for row in rows]
-        usual, groups, executions = await ask.all(
-            statements.usual_path(tenant, lead["stage"]),
-            statements.value_groups(tenant, lead["stage"], now),
-            executions_of_lead(tenant, lead["lead_id"], limit=EXECUTIONS_READ),
+        (executions,) = await ask.all(
+            executions_of_lead(tenant, lead["lead_id"], limit=EXECUTIONS_READ, until=moment_of_lead.until)
         )
+        usual: Sequence[Row] = ()
+        groups: ValueGroups = ()
+        if not moment_of_lead.is_past:  # what other leads were then is not kept
+            usual, groups = await ask.all(
+                statements.usual_path(tenant, lead["stage"]),
+                statements.value_groups(tenant, lead["stage"], now),
+            )
 
     def answer() -> JsonAnswer:
-        by_number = {row["execution_id"]: row for row in executions}
+        by_number = {
+            row["execution_id"]: execution_then(row, now) if moment_of_lead.is_past else row
+            for row in executions
+        }
         triggered = [ExecutionFact(millis(row["at"]), number) for number, row in by_number.items()]
-        items, following = page_before(timeline_of(facts, triggered), limit, before)
+        every = timeline_of(facts, triggered)
+        if as_of is not None:
+            every = [each for each in every if each.at <= millis(now)]
+        items, following = page_before(every, limit, before)
         of_lead = journey_of(facts, zone) if stored is None else stored
         trend = _interactions_of_trend(day_summaries(facts, zone) if days is None else days, today)
         return JsonAnswer(
@@ -461,15 +482,23 @@ async def lead_summaries(
     cursor: Annotated[
         str | None, Query(pattern=r"^\d{4}-\d\d-\d\d$", description="`next_cursor` of the page before.")
     ] = None,
+    as_of: AsOf = None,
+    knowledge: Known = "then",
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     active = await services.ports.published(tenant)
-    window = report_window(services, active.zone, days, begin, end, ALL_TIME)
-    first, until = _days_of(window)
+    moment_of_lead = lead_request(services.ports.now(), as_of, knowledge)
     before = _day_of_cursor(cursor)
     async with services.store.snapshot() as ask:
-        lead = await _lead(ask, tenant, lead_id)
-        if await _stored_journey(ask, lead) is None:
+        lead, then = await _lead_at(ask, services, active, tenant, lead_id, moment_of_lead)
+        if then is not None:
+            active = then.active
+        window = read_window(active.zone, moment_of_lead.at, days, begin, end, default_days=ALL_TIME)
+        first, until = _days_of(window)
+        if then is not None:
+            facts = await facts_then(ask, then, moment_of_lead)
+            active_days = await asyncio.to_thread(day_summaries, facts, window.zone)
+        elif await _stored_journey(ask, lead) is None:
             facts = await _facts_of_lead(ask, lead)
             active_days = await asyncio.to_thread(day_summaries, facts, window.zone)
         else:
@@ -535,14 +564,25 @@ def _counts_json(counts: Mapping[str, Any]) -> dict[str, int]:
 # What they share
 
 
-async def _lead(ask: StoreSnapshot, tenant: str, lead_id: str) -> Row:
-    """Raises RequestProblem."""
+async def _lead_at(
+    ask: StoreSnapshot,
+    services: ApiServices,
+    active: ActiveRules,
+    tenant: str,
+    lead_id: str,
+    request: LeadRequest,
+) -> tuple[Row, LeadAsOf | None]:
+    """Its row, and the lead as of the moment; None: of now. Raises RequestProblem."""
     lead = found_lead(await ask(queries.lead(tenant, lead_id.removesuffix("/"))))
+    then = None
+    if request.as_of is not None:
+        then = await lead_there_at(ask, services.ports.past_leads, active, lead, request)
+        lead = {**then.row, "lead_key": lead["lead_key"]}
     if lead["identities"] == 0:
         merged = lead["redirect"] is not None
         reason = merged_reason(lead, "ask for that") if merged else "the lead has no events"
         raise RequestProblem(409, reason, field="lead_id")
-    return lead
+    return lead, then
 
 
 async def _facts_of_lead(ask: StoreSnapshot, lead: Row) -> LeadFacts:

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 from urllib.parse import quote
 from zlib import crc32
 
-import msgspec
 from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
@@ -21,11 +20,12 @@ from gateway.api import statements
 from gateway.api.causes import EventsById, by_id, cause_of
 from gateway.api.contact_times import contact_times_in_row
 from gateway.api.execution_shapes import short_execution_json
-from gateway.api.explained_lead import LeadRequest, explain_lead
+from gateway.api.explained_lead import explain_lead
 from gateway.api.found_leads import found_lead
 from gateway.api.identity_joins import identities_json
-from gateway.api.lead_as_of import Knowledge, execution_then
+from gateway.api.lead_as_of import execution_then
 from gateway.api.lead_flags import bands_and_flags
+from gateway.api.lead_moment import AsOf, Known, identity_keys_of, lead_request, lead_there_at, moment_of
 from gateway.api.lead_pages import (
     PAGE,
     After,
@@ -52,9 +52,8 @@ from projections import queries
 from projections.lead_lists import LeadFilters, first_waking
 from projections.past_leads import select_past_engagements
 from projections.past_lists import past_page
-from projections.tables import hashed_key
 from projections.workflow_queries import executions_of_lead
-from schemas.envelope import ANONYMOUS_PREFIX, Moment
+from schemas.envelope import ANONYMOUS_PREFIX
 from schemas.moment import millis, moment
 from schemas.topics import visitor_key
 from scoring.features.identity import is_anonymous
@@ -70,13 +69,6 @@ ENGAGEMENTS = 30
 EXECUTIONS = 10
 NO_NUL = r"^[^\x00]*$"
 
-AsOf = Annotated[
-    str | None,
-    Query(
-        description="A moment (RFC 3339). Lists have the past; one lead, the future, too.",
-        json_schema_extra={"format": "date-time"},
-    ),
-]
 ModelName = Annotated[str, Query(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 
 
@@ -241,14 +233,28 @@ async def ledger(
     model: ModelName | None = None,
     cursor: Annotated[str | None, Query(pattern=r"^-?\d{1,15}_\d{1,18}$")] = None,
     limit: Limit = LEDGER_PAGE,
+    as_of: AsOf = None,
+    knowledge: Known = "then",
 ) -> Response:
-    tenant = tenant_of(request)
-    async with services_of(request).store.snapshot() as ask:
-        await _existing_lead(ask, tenant, lead_id)
+    services, tenant = services_of(request), tenant_of(request)
+    moment_of_lead = lead_request(services.ports.now(), as_of, knowledge)
+    async with services.store.snapshot() as ask:
+        row, keys = await _existing_lead(ask, tenant, lead_id), None
+        if as_of is not None:
+            active = await services.ports.published(tenant)
+            then = await lead_there_at(ask, services.ports.past_leads, active, row, moment_of_lead)
+            keys = identity_keys_of(then)
         entries = await ask(
-            queries.ledger(tenant, lead_id, model=model, limit=limit + 1, before=_ledger_cursor(cursor))
+            queries.ledger(
+                tenant,
+                lead_id,
+                model=model,
+                limit=limit + 1,
+                until=moment_of_lead.until,
+                before=_ledger_cursor(cursor),
+            )
         )
-        return JsonAnswer(await _ledger(ask, tenant, lead_id, entries, limit=limit))
+        return JsonAnswer(await _ledger(ask, tenant, lead_id, entries, keys, limit=limit))
 
 
 @router.get(
@@ -268,20 +274,14 @@ async def lead(
     request: Request,
     lead_id: str,
     as_of: AsOf = None,
-    knowledge: Annotated[
-        Knowledge,
-        Query(
-            alias="known",
-            description="Of a moment that is over. then: as it was recorded by then. now: by what is known today.",
-        ),
-    ] = "then",
+    knowledge: Known = "then",
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     ports, store = services.ports, services.store
     now = ports.now()
-    at = now if as_of is None else moment_of(as_of, "as_of")
+    moment_of_lead = lead_request(now, as_of, knowledge)
+    at = moment_of_lead.at
     active = await ports.published(tenant)
-    moment_of_lead = LeadRequest(now, None if as_of is None else at, knowledge)
     async with store.snapshot() as ask:
         rows = await ask(queries.lead(tenant, lead_id))
         if not rows and (known_as := await _lead_of_visitor(ask, tenant, lead_id)) is not None:
@@ -301,7 +301,7 @@ async def lead(
         shown = explained.shown
         engagements = await ask(
             select_past_engagements(
-                [hashed_key(each["identity"]) for each in shown.identities],
+                identity_keys_of(shown),
                 at,
                 known_today=knowledge == "now",
                 limit=ENGAGEMENTS,
@@ -309,8 +309,14 @@ async def lead(
             if moment_of_lead.is_past
             else queries.engagements(tenant, lead_id, limit=ENGAGEMENTS)
         )
-        ledger = await _ledger(ask, tenant, lead_id, entries, limit=LEDGER_PAGE)
-        identities = await identities_json(ask, row["lead_id"], shown.identities)
+        owned = None if as_of is None else identity_keys_of(shown)
+        ledger = await _ledger(ask, tenant, lead_id, entries, owned, limit=LEDGER_PAGE)
+        identities = await identities_json(
+            ask,
+            row["lead_id"],
+            shown.identities,
+            None if moment_of_lead.known_today else moment_of_lead.until,
+        )
     content = {
         "as_of": at,
         "known": knowledge,
@@ -444,12 +450,22 @@ def _tag(row: Row, executions: Sequence[Row], now: datetime) -> str:
 
 
 async def _ledger(
-    ask: StoreSnapshot, tenant: str, lead_id: str, rows: Sequence[Row], *, limit: int
+    ask: StoreSnapshot,
+    tenant: str,
+    lead_id: str,
+    rows: Sequence[Row],
+    identity_keys: Sequence[int] | None = None,
+    *,
+    limit: int,
 ) -> dict[str, Any]:
-    """A page of the ledger, from one entry more than it has if there are more."""
+    """A page of the ledger, from one entry more than it has if there are more. `identity_keys`: those that the lead had, if it is
+    as of a moment.
+    """
     entries = rows[:limit]
     ids = sorted({cause for entry in entries if (cause := _event_of(entry["caused_by"])) is not None})
-    events = by_id(await ask(statements.select_events_named(tenant, lead_id, ids)) if ids else ())
+    events = by_id(
+        await ask(statements.select_events_named(tenant, lead_id, ids, identity_keys)) if ids else ()
+    )
     last = entries[-1] if len(rows) > limit else None
     return {
         "ledger": [_entry(entry, events) for entry in entries],
@@ -593,10 +609,3 @@ def _ledger_cursor(cursor: str | None) -> queries.LedgerCursor | None:
         return None
     at, _, position = cursor.partition("_")
     return queries.LedgerCursor(moment(int(at)), int(position))
-
-
-def moment_of(text: str, parameter: str) -> datetime:
-    try:
-        return msgspec.convert(text, Moment)
-    except msgspec.ValidationError:
-        raise RequestProblem(422, "a time like 2030-01-31T12:00:00Z is needed", field=parameter) from None

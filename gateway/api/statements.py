@@ -45,8 +45,12 @@ def select_session_counts(lead_keys: Sequence[int]) -> Select[Any]:
     )
 
 
-def select_events_named(tenant: str, lead_id: str, event_ids: Sequence[str]) -> Select[Any]:
-    """The lead's events with these ids, of all its visitors: what caused its changes."""
+def select_events_named(
+    tenant: str, lead_id: str, event_ids: Sequence[str], identity_keys: Sequence[int] | None = None
+) -> Select[Any]:
+    """The lead's events with these ids, of all its visitors: what caused its changes. `identity_keys`: those that it had at another
+    moment.
+    """
     engagement = engagement_history.c
     return (
         select(
@@ -63,7 +67,10 @@ def select_events_named(tenant: str, lead_id: str, event_ids: Sequence[str]) -> 
             engagement_history.join(identities, identities.c.identity_key == engagement.identity_key)
         )
         .where(
-            identities.c.lead_key == lead_row_key(tenant, lead_id), _is_any_of(engagement.event_id, event_ids)
+            identities.c.lead_key == lead_row_key(tenant, lead_id)
+            if identity_keys is None
+            else _is_any_of(identities.c.identity_key, identity_keys),
+            _is_any_of(engagement.event_id, event_ids),
         )
     )
 

@@ -16,8 +16,9 @@ from authoring.active_models import ActiveRules
 from gateway.answers import RequestProblem
 from gateway.api.causes import EventsById, by_id, cause_of
 from gateway.api.execution_shapes import outcome_text
-from gateway.api.explained_lead import ExplainedLead, LeadRequest, explain_lead
+from gateway.api.explained_lead import ExplainedLead, explain_lead
 from gateway.api.lead_as_of import Knowledge, execution_then
+from gateway.api.lead_moment import LeadRequest
 from gateway.api.lead_pages import leads_page
 from gateway.api.leads import BOARD_MODEL
 from gateway.api.statements import select_events_named, select_lead_of_visitor

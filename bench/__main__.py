@@ -11,6 +11,7 @@ restart     from the start of a killed worker until it is ready again
 analytics   reports over a million engagements of 100,000 leads, each beside its aim
 as-of       lists and one busy lead as of a moment that is over, beside those of now
 pages       what the pages weigh, how soon they show rows, and what 50 open ones cost
+versus      one measure of CPU in two checkouts, turn by turn
 
 Absolute times mean little on a shared machine; what counts is a ratio to something known, taken in
 the same run. `python -m bench NAME --help` says what can be chosen; bench/README.md how to read it.
@@ -40,6 +41,7 @@ BENCHMARKS = {
     "analytics": "bench.analytics",
     "as-of": "bench.as_of",
     "pages": "bench.pages",
+    "versus": "bench.versus",
 }
 
 

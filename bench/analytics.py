@@ -37,7 +37,8 @@ from projections.analytics_worker import compute_all_leads, no_settings
 from projections.facts import keys_of_bands
 from projections.lead_search import text_of_parts
 from projections.migrate import migrate
-from projections.tables import LIVE_SCHEMA, READ_OPTIONS, hashed_key, lead_row_key
+from projections.row_keys import hashed_key, lead_row_key
+from projections.table_definition import LIVE_SCHEMA, READ_OPTIONS
 from scoring.lifecycle.transitions import FUNNEL_STAGES
 
 RUNS = 5

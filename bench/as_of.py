@@ -32,7 +32,7 @@ from gateway.subject import subjects_of
 from leadstream.embedded_postgres import start_postgres, stop_postgres
 from leadstream.settings import Settings
 from leadstream.wiring import open_system, ports_of
-from projections import tables
+from projections import table_definition, tables
 from projections.lead_lists import ALL_IDENTIFIED_LEADS, scored_leads
 
 RUNS = 9
@@ -165,7 +165,7 @@ def _copy_leads(url: str, copies: int) -> None:
                 SQL(
                     "insert into {table} ({columns}) select {values} from {table} row, generate_series(1, {last}) copy"
                 ).format(
-                    table=Identifier(tables.LIVE_SCHEMA, table.name),
+                    table=Identifier(table_definition.LIVE_SCHEMA, table.name),
                     columns=SQL(", ").join(map(Identifier, columns)),
                     values=SQL(", ").join(map(_value, columns)),
                     last=Literal(copies - 1),

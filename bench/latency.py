@@ -27,7 +27,8 @@ from bench.product import await_ready, command, settings_of
 from bench.report import percentile, print_results, report_progress, write_line
 from leadstream.embedded_postgres import find_postgres
 from leadstream.settings import Settings
-from projections.tables import READ_OPTIONS, lead_row_key
+from projections.row_keys import lead_row_key
+from projections.table_definition import READ_OPTIONS
 from schemas.envelope import DEFAULT_TENANT
 from streams.kafka.cluster import Cluster
 

@@ -33,7 +33,7 @@ from leadstream.operations.store_access_kafka import kafka_store
 from leadstream.simulation.simulate import simulated_events
 from leadstream.stages import STAGES
 from leadstream.wiring import genesis, open_system, repeated_for_every_partition
-from projections.tables import READ_OPTIONS
+from projections.table_definition import READ_OPTIONS
 from schemas.events import Event
 from schemas.topics import DEFAULT_PARTITIONS, SCORE_CHANGED
 from streams.kafka.cluster import Cluster

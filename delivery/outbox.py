@@ -108,7 +108,7 @@ _LOCK: Final[LiteralString] = """
   select tenant, execution_id, counted from public.outbox where {ended} order by tenant, execution_id, channel for update
 """
 _LEAD: Final[LiteralString] = """
-  select l.lead_id, l.name, l.email, l.phone, l.company, l.stage, l.assigned_to, l.fields, l.redirect, l.tenant,
+  select l.lead_id, l.name, l.email, l.phone, l.company, l.stage, l.assigned_to, l.fields, l.redirect, l.tenant, l.identities,
     (select coalesce(jsonb_object_agg(model, rounded), '{}') from live.lead_scores s where s.lead_key = l.lead_key) as scores
   from live.leads l where l.lead_key = %s
 """
@@ -299,12 +299,18 @@ def backlog(connection: Connection, configured: Collection[str]) -> dict[str | N
 def lead_card(
     connection: Connection, lead_key: int, key_of_lead: Callable[[str, str], int]
 ) -> LeadCard | None:
-    """The lead as it is now. Of a lead that was merged: the one that it was merged into."""
+    """The lead as it is now. Of a lead that was merged: the one that it belongs to, however often that was merged, too."""
     with connection.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute(_LEAD, (lead_key,)).fetchone()
-        if row is not None and row["redirect"]:
-            row = cursor.execute(_LEAD, (key_of_lead(row["tenant"], row["redirect"]),)).fetchone() or row
+        walked = {lead_key}
+        while row is not None and row["redirect"] and not row["identities"]:
+            next_key = key_of_lead(row["tenant"], row["redirect"])
+            following = None if next_key in walked else cursor.execute(_LEAD, (next_key,)).fetchone()
+            if following is None:
+                break
+            walked.add(next_key)
+            row = following
     if row is None:
         return None
-    del row["redirect"], row["tenant"]
+    del row["redirect"], row["tenant"], row["identities"]
     return LeadCard(**row)

@@ -34,7 +34,7 @@ from delivery.retries import CircuitBreaker, backoff_seconds
 from delivery.sending import kinds_of_channels, send_message
 from projections.connection import Connection
 from projections.outbox import NOTIFICATIONS_CHANNEL, OUTBOX_DAYS
-from projections.tables import lead_row_key
+from projections.row_keys import lead_row_key
 from scoring.workflows.actions import LEAD_ACTIONS
 
 ReadZones = Callable[[Connection], Mapping[str, str]]

@@ -7,6 +7,7 @@ It starts, takes events and answers /health while Postgres is unavailable; reque
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
@@ -39,6 +40,7 @@ from gateway.api import (
     erasures,
     experiments,
     flows,
+    inspector,
     journeys,
     lead_quality,
     lead_score,
@@ -49,6 +51,7 @@ from gateway.api import (
     model_editor,
     models,
     notifications,
+    operations,
     outside_sources,
     probes,
     qualification,
@@ -70,6 +73,7 @@ from gateway.door import chats, collect, followed_links, telegram, whatsapp
 from gateway.door.cors import cors_headers
 from gateway.door.crawlers import load_crawlers
 from gateway.door.devices import load_devices
+from gateway.door.recent_events import remembered_append
 from gateway.door.services import open_door
 from gateway.door.traffic_origins import load_channels
 from gateway.listen import NotificationReceiver, listen
@@ -107,6 +111,7 @@ ROUTED_MODULES = (
     erasures,
     experiments,
     flows,
+    inspector,
     journeys,
     changes,
     call_list,
@@ -136,6 +141,7 @@ ROUTED_MODULES = (
     access_keys,
     users,
     audit,
+    operations,
     sign_in,
     pages,
 )
@@ -169,6 +175,7 @@ def create_app(ports: Ports) -> FastAPI:
     """`app.state.end_waiting()` releases waiting callers, so that the server can stop;
     `app.state.authoring` publishes models. Handlers use `app.state.door`, `app.state.api` and `app.state.changes`.
     """
+    ports = replace(ports, append=remembered_append(ports.append, ports.recent))
     store = ReadStore(ports.database_url)
     authoring = Authoring(ports.database_url, ports.append, ports.shards, ports.now)
     applied = OutcomeWaiters(leads.outcomes_from(store))

@@ -19,6 +19,7 @@ from gateway.accounts.account_settings import OidcSettings, SessionTimes
 from gateway.answers import RequestProblem
 from gateway.door.chat_accounts import ChatAccount
 from gateway.door.ip_truncation import IpTruncation
+from gateway.door.recent_events import RecentEvents
 from gateway.door.resolving import IDENTIFY_BY, LookUpAddresses
 from gateway.door.signed_links import LinkKeys
 from gateway.door.telegram_bots import TELEGRAM_API, TelegramBot
@@ -246,6 +247,8 @@ class Ports:
     """Sends the message of a workflow as a test."""
     erased: ErasedPeople = field(default_factory=ErasedPeople)
     """People whose events the door refuses. The application keeps this copy fresh."""
+    recent: RecentEvents = field(default_factory=RecentEvents)
+    """The last events at the door of this process."""
     past_leads: PastLeads | None = None
     """None: this gateway has only the histories of scores and stages."""
     people: PersonRights = PersonRights()  # noqa: RUF009 - an immutable tuple

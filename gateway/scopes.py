@@ -70,6 +70,8 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             GET /experiments
             GET /experiments/{name}
             GET /flows
+            GET /inspector
+            GET /operations
             GET /flows/{name}
             GET /admin
             GET /admin/{path:path}
@@ -128,6 +130,7 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             GET /api/experiments/{name}
             GET /api/experiments/{name}/leads
             GET /api/flows
+            GET /api/inspector/events
             POST /api/flows/{name}/check
             POST /api/flows/{name}/preview
             GET /api/lead-qualification/lead-scores
@@ -256,6 +259,9 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
         """,
         ADMIN_SCOPE: """
             GET /api/audit
+            GET /api/dead-letters
+            POST /api/dead-letters/retry
+            GET /api/operations
             GET /api/keys
             POST /api/keys
             DELETE /api/keys/{key_id}

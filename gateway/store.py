@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import psycopg as dialect
 
 from gateway.answers import RequestProblem
 from projections.connection import BoundedAsyncConnection, check_connection, connection_parameters
-from projections.tables import READ_OPTIONS
+from projections.table_definition import READ_OPTIONS
 
 STATEMENT_SECONDS = 15
 ANSWER_SECONDS = 1.5

@@ -18,7 +18,7 @@ from authoring.active_models import (
 )
 from gateway.ports import ConsentRequiredSince, LogUnavailable
 from projections.connection import Connection, connect_watched
-from projections.tables import READ_OPTIONS
+from projections.table_definition import READ_OPTIONS
 from scoring.analytics.settings import AnalyticsSettings
 from scoring.attribution.attribution_text import compiled_attribution
 from scoring.lifecycle.lifecycle import built_in_lifecycle

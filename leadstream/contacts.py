@@ -20,11 +20,19 @@ from psycopg_pool import AsyncConnectionPool
 from delivery.crm.crm_worker import CrmContact, FindLeads, FoundLead
 from delivery.outcomes import DeliveryFailedError
 from gateway.door.addresses import EMAIL, PHONE, email_of_one_person, phone_of_one_person
-from gateway.door.resolving import IDENTIFY_BY, AddressMatches, AddressQuery, resolve_lead
+from gateway.door.resolving import (
+    IDENTIFY_BY,
+    AddressMatches,
+    AddressQuery,
+    leads_of_address,
+    resolve_lead,
+)
 from gateway.ports import Ports
 from leadstream.settings import Settings
 from projections.connection import BoundedAsyncConnection, check_connection, connection_parameters
-from projections.tables import IDENTIFIED_AND_UNMERGED, READ_OPTIONS, hashed_key
+from projections.row_keys import hashed_key
+from projections.table_definition import READ_OPTIONS
+from projections.tables import IDENTIFIED_AND_UNMERGED
 from schemas.topics import visitor_key
 from scoring.features.identity import identity_id, is_anonymous
 
@@ -42,15 +50,25 @@ UNAVAILABLE_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.
 """The database is unavailable or too slow, has no tables yet, or every connection is busy."""
 
 CONNECTION_OPTIONS: Final = f"{READ_OPTIONS} -c default_transaction_read_only=on -c statement_timeout={round(LOOKUP_SECONDS * 1000)}ms"
+# Sorted, so that the planner counts on reading all matches: else it may walk a tenant's leads for the first few of them.
+_OTHER_ADDRESS = "l.other_addresses @> jsonb_build_array({})"
 SELECT_LEADS_BY_EMAIL: Final = f"""
-    select number, lead_id from unnest(%s::bigint[], %s::text[], %s::text[]) as query(number, tenant, email),
-    lateral (select lead_id from leads l where l.tenant = query.tenant and l.email = query.email and {IDENTIFIED_AND_UNMERGED}
-             limit {MOST_LEADS_PER_ADDRESS}) matching"""  # noqa: S608 - made of constants
+    select number, lead_id, own from unnest(%s::bigint[], %s::text[], %s::text[]) as query(number, tenant, email),
+    lateral ((select lead_id, true as own from leads l
+              where l.tenant = query.tenant and l.email = query.email and {IDENTIFIED_AND_UNMERGED} limit {MOST_LEADS_PER_ADDRESS})
+             union all
+             (select lead_id, false from leads l where l.tenant = query.tenant
+                and {_OTHER_ADDRESS.format("query.email")} and {IDENTIFIED_AND_UNMERGED}
+              order by lead_id limit {MOST_LEADS_PER_ADDRESS})) matching"""  # noqa: S608 - made of constants
+_FITS_EMAIL = f"(query.email is null or l.email is null or l.email = query.email or {_OTHER_ADDRESS.format('query.email')})"
 SELECT_LEADS_BY_PHONE: Final = f"""
-    select number, lead_id
+    select number, lead_id, own
     from unnest(%s::bigint[], %s::text[], %s::text[], %s::text[]) as query(number, tenant, phone, email),
-    lateral (select lead_id from leads l where l.tenant = query.tenant and l.phone = query.phone and {IDENTIFIED_AND_UNMERGED}
-             and (query.email is null or l.email is null or l.email = query.email) limit {MOST_LEADS_PER_ADDRESS}) matching"""  # noqa: S608 - as above
+    lateral ((select lead_id, true as own from leads l where l.tenant = query.tenant and l.phone = query.phone
+                and {_FITS_EMAIL} and {IDENTIFIED_AND_UNMERGED} limit {MOST_LEADS_PER_ADDRESS})
+             union all
+             (select lead_id, false from leads l where l.tenant = query.tenant and {_OTHER_ADDRESS.format("query.phone")}
+                and {_FITS_EMAIL} and {IDENTIFIED_AND_UNMERGED} order by lead_id limit {MOST_LEADS_PER_ADDRESS})) matching"""  # noqa: S608 - as above
 SELECT_HOME_LEADS: Final = "select identity_key, home, lead_id from identities where identity_key = any(%s)"
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
@@ -135,12 +153,12 @@ async def look_up(connection: Connection, queries: Sequence[AddressQuery]) -> li
         by_email = await connection.execute(SELECT_LEADS_BY_EMAIL, _columns(emails, 3))
         by_phone = await connection.execute(SELECT_LEADS_BY_PHONE, _columns(phones, 4))
         home_leads = await connection.execute(SELECT_HOME_LEADS, [list(set(keys))])
-        leads_by_email = _leads_by_number(await by_email.fetchall())
-        leads_by_phone = _leads_by_number(await by_phone.fetchall())
+        leads_by_email = leads_by_number(await by_email.fetchall())
+        leads_by_phone = leads_by_number(await by_phone.fetchall())
         assignments = {key: (home_lead, owner) for key, home_lead, owner in await home_leads.fetchall()}
     return [
         AddressMatches(
-            *_home_lead_and_owner(assignments.get(key)), tuple(leads_by_email[n]), tuple(leads_by_phone[n])
+            *_home_lead_and_owner(assignments.get(key)), leads_by_email.get(n, ()), leads_by_phone.get(n, ())
         )
         for n, key in enumerate(keys)
     ]
@@ -150,11 +168,13 @@ def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
     return [[row[at] for row in rows] for at in range(width)]
 
 
-def _leads_by_number(rows: Iterable[tuple[int, str]]) -> defaultdict[int, list[str]]:
-    leads: defaultdict[int, list[str]] = defaultdict(list)
-    for number, lead_id in rows:
-        leads[number].append(lead_id)
-    return leads
+def leads_by_number(rows: Iterable[tuple[int, str, bool]]) -> dict[int, tuple[str, ...]]:
+    """The leads of each query, of rows of (its number, lead, whether the lead shows the address)."""
+    own: defaultdict[int, list[str]] = defaultdict(list)
+    others: defaultdict[int, list[str]] = defaultdict(list)
+    for number, lead_id, shown in rows:
+        (own if shown else others)[number].append(lead_id)
+    return {number: leads_of_address(own[number], others[number]) for number in {*own, *others}}
 
 
 def _home_lead_and_owner(assignment: tuple[str, str] | None) -> tuple[str | None, str | None]:

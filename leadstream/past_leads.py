@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from gateway.ports import LeadThen, PastLeads
 from projections.facts import lead_row_of_card
-from projections.tables import lead_row_key
+from projections.row_keys import lead_row_key
 from schemas.events import Stage
 from schemas.moment import millis, moment
 from streams.score_leads.past_lead import PastLead, known_lead, past_lead

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from gateway.access import Access, StoredKeys, read_access
 from gateway.accounts.account_settings import (
@@ -32,10 +32,9 @@ from gateway.door.telegram_bots import TELEGRAM_API, TelegramBot, read_bots, wit
 from gateway.door.whatsapp_numbers import WhatsappNumber, read_numbers
 from gateway.server.connections import ConnectionLimits
 from leadstream.console import Failure
+from leadstream.kafka_settings import KafkaSettings
 from leadstream.setting_types import (
     ApiTokens,
-    Brokers,
-    ExistingFile,
     ExperimentsFolder,
     IdentitySecrets,
     LinkSecrets,
@@ -53,11 +52,8 @@ from leadstream.setting_types import (
     clear_texts,
     read_row_days,
 )
+from leadstream.variable_names import VARIABLE_PREFIX, variable_name
 from schemas.topics import DEFAULT_PARTITIONS
-from streams.kafka.cluster import Cluster, KafkaSecurity, SaslMechanism, SecurityProtocol
-
-VARIABLE_PREFIX = "LEADSTREAM_"
-LOCAL_KAFKA_BROKER = "127.0.0.1:9092"
 
 
 class SettingError(Failure):
@@ -66,7 +62,7 @@ class SettingError(Failure):
     code = 2
 
 
-class Settings(BaseSettings):
+class Settings(KafkaSettings):
     model_config = SettingsConfigDict(
         env_prefix=VARIABLE_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid"
     )
@@ -336,46 +332,6 @@ class Settings(BaseSettings):
         description="A folder with your own experiments, one .toml file each (copy one from scoring/experiments). "
         "They are added to the built-in ones; an experiment replaces the built-in one of the same name.",
     )
-    kafka: Brokers | None = Field(
-        None,
-        description="Brokers of Apache Kafka, HOST:PORT, separated by commas. If it is set, the log is in Kafka "
-        "instead of PostgreSQL. Commands that always need Kafka use 127.0.0.1:9092 if it is not set.",
-    )
-    kafka_prefix: str = Field(
-        "",
-        max_length=100,
-        pattern=r"^[A-Za-z0-9._-]*$",
-        description="Put before the name of every topic and group in Kafka (letters, digits, . _ -), so that "
-        "several installations share a cluster.",
-    )
-    kafka_app: str = Field(
-        "leadstream",
-        max_length=60,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        description="Name of the workers' state in Kafka: their group, changelogs, transactions (letters, digits, "
-        ". _ -). All workers of one state share it.",
-    )
-    kafka_security: SecurityProtocol = Field(
-        "PLAINTEXT", description="Protocol of the brokers: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."
-    )
-    kafka_mechanism: SaslMechanism = Field(
-        "SCRAM-SHA-512",
-        description="How SASL checks the password: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.",
-    )
-    kafka_username: str | None = Field(None, description="User name at Kafka, for SASL.")
-    kafka_password: SecretStr | None = Field(None, description="Password at Kafka, for SASL.")
-    kafka_ca_file: ExistingFile | None = Field(
-        None,
-        description="For SSL: a PEM file with the certificates of the authorities that signed the brokers' "
-        "certificates. Without it, this machine's trusted authorities apply.",
-    )
-    kafka_replication: int | None = Field(
-        None,
-        ge=1,
-        le=32,
-        description="Copies of every topic that is created, 1 to 32. Without it: 1 with one broker, else 3, or 2 of "
-        "two brokers.",
-    )
     buckets: int = Field(
         2,
         ge=1,
@@ -447,33 +403,6 @@ class Settings(BaseSettings):
             _ = self.chat_accounts
         except ValueError as cause:
             raise PydanticCustomError("chats", "LEADSTREAM_CHATS: {cause}", {"cause": str(cause)}) from None
-        return self
-
-    @model_validator(mode="after")
-    def _fits_the_protocol(self) -> "Settings":
-        sasl = self.kafka_security.startswith("SASL")
-        for name in ("kafka_username", "kafka_password"):
-            is_set = getattr(self, name) is not None
-            if sasl and not is_set:
-                raise _conflicting_settings_error(
-                    "{name} is not set, and {protocol} needs it: set it, or LEADSTREAM_KAFKA_SECURITY=SSL",
-                    name,
-                    self.kafka_security,
-                )
-            if is_set and not sasl:
-                raise _conflicting_settings_error(
-                    "{name} is set, and {protocol} has no use for it: set LEADSTREAM_KAFKA_SECURITY=SASL_SSL, "
-                    "or unset it",
-                    name,
-                    self.kafka_security,
-                )
-        if self.kafka_ca_file is not None and not self.kafka_security.endswith("SSL"):
-            raise _conflicting_settings_error(
-                "{name} is set, and {protocol} has no use for it: set LEADSTREAM_KAFKA_SECURITY=SSL or SASL_SSL, "
-                "or unset it",
-                "kafka_ca_file",
-                self.kafka_security,
-            )
         return self
 
     @model_validator(mode="after")
@@ -561,23 +490,6 @@ class Settings(BaseSettings):
         )
 
     @property
-    def cluster(self) -> Cluster:
-        """The Kafka cluster; without a setting, one on this machine."""
-        password = self.kafka_password
-        return Cluster(
-            self.kafka or LOCAL_KAFKA_BROKER,
-            self.kafka_prefix,
-            self.kafka_app,
-            KafkaSecurity(
-                self.kafka_security,
-                self.kafka_mechanism,
-                self.kafka_username,
-                password.get_secret_value() if password else None,
-                str(self.kafka_ca_file) if self.kafka_ca_file else None,
-            ),
-        )
-
-    @property
     def erasure_ledger(self) -> Path:
         """The file that remembers erasures."""
         return self.erasures_file or self.data_dir.with_name(f"{self.data_dir.name}-erasures.jsonl")
@@ -589,9 +501,10 @@ class Settings(BaseSettings):
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
 
-def _conflicting_settings_error(template: str, name: str, protocol: str) -> PydanticCustomError:
-    """The error for two settings that do not go together; `template` is one of pydantic's."""
-    return PydanticCustomError("conflict", template, {"name": variable_name(name), "protocol": protocol})
+FIELDS: Final = dict(
+    sorted(Settings.model_fields.items(), key=lambda field: field[0] in KafkaSettings.model_fields)
+)
+"""Every setting with its description; those of Kafka come last, since many readers need none of them."""
 
 
 def is_loopback(host: str) -> bool:
@@ -607,10 +520,6 @@ def read_settings(**overrides: object) -> Settings:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type] # pydantic checks them
     except ValidationError as cause:
         raise SettingError(_first_error_sentence(cause)) from None
-
-
-def variable_name(name: str) -> str:
-    return VARIABLE_PREFIX + name.upper()
 
 
 def _first_error_sentence(cause: ValidationError) -> str:
@@ -660,7 +569,7 @@ def settings_page() -> str:
         "| variable | default | meaning |",
         "|---|---|---|",
     ]
-    for name, setting in Settings.model_fields.items():
+    for name, setting in FIELDS.items():
         default = setting.default
         shown = f"`{default}`" if default not in {None, (), ""} else "none"
         lines.append(

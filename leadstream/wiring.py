@@ -42,7 +42,7 @@ from projections.analytics_worker import run_analytics
 from projections.connection import connect_watched
 from projections.migrate import OutdatedError, migrate
 from projections.source import SourceError, refuse_embedded, refuse_kafka
-from projections.tables import LIVE_SCHEMA
+from projections.table_definition import LIVE_SCHEMA
 from projections.views import create_views
 from projections.worker import project_records
 from schemas.control import EVERY_TENANT, ModelPublished, SettingsPublished

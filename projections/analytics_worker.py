@@ -31,7 +31,7 @@ from projections.connection import Connection, connect_watched
 from projections.lead_facts import count_facts, facts_of_rows, select_facts
 from projections.lead_tables import LEAD_TABLES
 from projections.queries import sql_and_parameters
-from projections.tables import LIVE_SCHEMA
+from projections.table_definition import LIVE_SCHEMA
 from projections.tenant_tables import add_difference
 from projections.worker import open_cursor
 from schemas.control import EVERY_TENANT

@@ -11,9 +11,10 @@ import psycopg
 from msgspec import structs
 from psycopg.sql import SQL, Identifier, Literal
 
-from projections.rows import ArchivedEventRow
+from projections.public_rows import ArchivedEventRow
+from projections.public_tables import event_archive
 from projections.source import TopicsRecreatedError
-from projections.tables import PUBLIC_SCHEMA, event_archive
+from projections.table_definition import PUBLIC_SCHEMA
 from schemas.decode import Refusal, decode_source, encode_source, key_of
 from schemas.envelope import Event
 from schemas.moment import happened_at, millis, moment

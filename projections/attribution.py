@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from msgspec import json
 from sqlalchemy import TextClause, text
 
-from projections.tables import HAS_VALUE_CONDITION
+from projections.analytics_tables import HAS_VALUE_CONDITION
 from scoring.attribution.bootstrap import LEAD_GROUPS
 from scoring.attribution.markov import OTHER_CHANNELS
 from scoring.attribution.rules import TOUCH_MODELS

@@ -5,9 +5,9 @@ from typing import Any, Final
 
 from msgspec import json
 
+from projections.analytics_rows import CreditRestatementRow, CreditRow, LeadConversionRow, LeadPathRow
 from projections.column_values import jsonb_text, storable_text
-from projections.rows import CreditRestatementRow, CreditRow, LeadConversionRow, LeadPathRow
-from projections.tables import hashed_key, lead_row_key
+from projections.row_keys import hashed_key, lead_row_key
 from schemas.moment import moment
 from scoring.analytics.facts import LeadFacts
 from scoring.analytics.settings import AnalyticsSettings

@@ -13,8 +13,11 @@ import psycopg
 from psycopg.rows import class_row, tuple_row
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
-from projections.rows import Draft
-from projections.tables import LIVE_SCHEMA, PUBLIC_SCHEMA, hashed_key, leads, model_drafts, publications
+from projections.public_rows import Draft
+from projections.public_tables import model_drafts
+from projections.row_keys import hashed_key
+from projections.table_definition import LIVE_SCHEMA, PUBLIC_SCHEMA
+from projections.tables import leads, publications
 from schemas.control import EVERY_TENANT
 
 __all__ = ["Draft"]

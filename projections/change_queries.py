@@ -7,7 +7,8 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, DateTime, Select, Table, Text, any_, column, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from projections.tables import band_changes, leads, notifications, score_history, stage_history
+from projections.public_tables import notifications
+from projections.tables import band_changes, leads, score_history, stage_history
 
 MOST_CHANGES: Final = 5_000
 """Of one kind, in one answer."""

@@ -11,7 +11,8 @@ from sqlalchemy import Float, Select, and_, any_, case, cast, func, literal, sel
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from projections.queries import REFUSES_PROFILING
-from projections.tables import engagement_history, hashed_key, identities, lead_scores, leads
+from projections.row_keys import hashed_key
+from projections.tables import engagement_history, identities, lead_scores, leads
 from schemas.envelope import tag_of
 from schemas.events import QuestionAnswered, QuestionsCompleted, SessionStarted
 from schemas.topics import visitor_key

@@ -10,7 +10,8 @@ from psycopg.sql import SQL, Identifier
 
 from projections import positions, worker
 from projections.connection import Connection
-from projections.tables import PROJECTED_TOPICS, SHADOW_SCHEMA
+from projections.table_definition import SHADOW_SCHEMA
+from projections.tables import PROJECTED_TOPICS
 from schemas.record import Chunk, LogPartition, Record
 from schemas.topics import LEAD_SCORES
 

@@ -6,8 +6,8 @@ from typing import Final
 
 from projections.channels import channel_of
 from projections.column_values import jsonb_text, storable_or_none
+from projections.row_keys import hashed_key, session_row_key
 from projections.rows import EngagementRow, SessionRow
-from projections.tables import hashed_key, session_row_key
 from schemas.activity import IdentityAttached, IdentityDelta, SessionPut
 from schemas.decode import Refusal, decode_source
 from schemas.envelope import Campaign, Context, Device, Event, tag_of

@@ -21,7 +21,8 @@ from sqlalchemy import (
 )
 
 from projections.lifecycle import TOUCHPOINT_TYPES
-from projections.tables import engagement_history, identities, lead_row_key, leads
+from projections.row_keys import lead_row_key
+from projections.tables import engagement_history, identities, leads
 from scoring.analytics.orders import ORDER_TYPES
 
 CUSTOM_TYPE: Final = "custom"

@@ -8,7 +8,7 @@ from typing import Final, LiteralString
 from msgspec import Struct, structs
 from psycopg.sql import SQL, Composed, Identifier
 
-from projections import tables
+from projections import analytics_tables, table_sets, tables
 from projections.connection import Connection
 from projections.erasures import is_record_erased, table_name
 from projections.facts import number_of_execution
@@ -154,7 +154,7 @@ def record_without(people: ErasedPeople, record: Record) -> Record | None:
 def mask_rows(connection: Connection, person: Person, names: ErasedNames) -> None:
     """In every table that has causes. The analytics worker computes the other leads again, without the merges."""
     parameters = {"other_keys": person.other_row_keys, "mask": MASKED_CAUSE}
-    for table in tables.metadata.sorted_tables if person.other_leads else ():
+    for table in table_sets.ALL_TABLES.sorted_tables if person.other_leads else ():
         for column in {"caused_by", "arm"} & set(table.columns.keys()):
             names_in_query = {"table": table_name(table), "column": Identifier(column)}
             rows = connection.execute(SQL(_CAUSES).format(**names_in_query), parameters)
@@ -193,6 +193,6 @@ def _of_tables(query: LiteralString) -> Composed:
         tables.engagement_history,
         tables.identities,
         tables.lead_records,
-        tables.stale_leads,
+        analytics_tables.stale_leads,
     )
     return SQL(query).format(**{table.name: table_name(table) for table in used})

@@ -2,7 +2,7 @@
 
 `public.erasures` has one row for each. While it runs, the row has the person's names, so that it goes on after a crash;
 afterwards it has only keyed hashes, and no rebuild changes it. Which rows are a person's follows from the columns of
-`projections.tables`: a new table with a lead's or an identity's key is covered by itself. Nothing here commits.
+`projections.table_sets`: a new table with a lead's or an identity's key is covered by itself. Nothing here commits.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -15,12 +15,12 @@ from psycopg.rows import dict_row
 from psycopg.sql import SQL, Composed, Identifier
 from sqlalchemy import Table
 
-from projections import tables
+from projections import analytics_tables, public_tables, table_sets, tables
 from projections.connection import Connection
 from projections.enrichment_queue import digest_of_key
 from projections.outbox import COUNTED_AT_ONCE, count_ended_executions
 from projections.person import Person
-from projections.tables import ANALYTICS_INFO_KEY, LIVE_SCHEMA
+from projections.table_definition import ANALYTICS_INFO_KEY, LIVE_SCHEMA
 from schemas.control import MOST_ERASURE_HASHES, Derived, PersonErased, Reassigned
 from schemas.decode import Refusal, decode_source
 from schemas.envelope import Event
@@ -250,7 +250,7 @@ def tables_of_people() -> list[tuple[Table, str]]:
     """
     return [
         (table, column)
-        for table in tables.metadata.sorted_tables
+        for table in table_sets.ALL_TABLES.sorted_tables
         if not table.info.get(ANALYTICS_INFO_KEY) and table.name not in BY_OTHER_KEYS | NAMELESS_TABLES
         for column in ("identity_key", "lead_key")
         if column in table.columns and not (column == "lead_key" and "identity_key" in table.columns)
@@ -283,7 +283,7 @@ def delete_rows(connection: Connection, person: Person) -> dict[str, int]:
         removed[table.name] = removed.get(table.name, 0) + count
     connection.execute(
         SQL("insert into {} (lead_key, marked_at) select unnest(%s::bigint[]), now()").format(
-            table_name(tables.stale_leads)
+            table_name(analytics_tables.stale_leads)
         ),
         (person.row_keys,),
     )
@@ -314,7 +314,7 @@ def row_conditions(person: Person) -> list[tuple[Table, Composed, Sequence[Any]]
         ),
         (tables.applied_events, SQL("key = any(%s)").format(), (person.source_keys,)),
         (
-            tables.notifications,
+            public_tables.notifications,
             SQL("tenant = %s and lead_id = any(%s)").format(),
             (person.tenant, person.leads),
         ),
@@ -326,21 +326,21 @@ def row_conditions(person: Person) -> list[tuple[Table, Composed, Sequence[Any]]
             (person.tenant, person.leads, person.identity_keys),
         ),
         (
-            tables.crm_inbox,
+            public_tables.crm_inbox,
             SQL(
                 "tenant = %s and ((crm, kind, record_id) in (select crm, kind, record_id from {} where tenant = %s "
                 "and lead_id = any(%s)) or exists (select from unnest(%s::text[]) as name where jsonb_path_exists("
                 "record, 'strict $.** ? (@ == $name)', jsonb_build_object('name', name))))"
-            ).format(table_name(tables.crm_records)),
+            ).format(table_name(public_tables.crm_records)),
             (person.tenant, person.tenant, person.leads, searched_texts(person)),
         ),
         (
-            tables.crm_records,
+            public_tables.crm_records,
             SQL("tenant = %s and lead_id = any(%s)").format(),
             (person.tenant, person.leads),
         ),
         (
-            tables.enrichment_cache,
+            public_tables.enrichment_cache,
             SQL("tenant = %s and key_digest = any(%s)").format(),
             (
                 person.tenant,
@@ -348,7 +348,7 @@ def row_conditions(person: Person) -> list[tuple[Table, Composed, Sequence[Any]]
             ),
         ),
         (  # the report of a night that names the person
-            tables.recalculations,
+            public_tables.recalculations,
             SQL(
                 "tenant = %s and exists (select from jsonb_array_elements(differences) as each where each ->> 'lead_id' = any(%s))"
             ).format(),
@@ -482,7 +482,9 @@ def mask_audit_log(connection: Connection, person: Person) -> int:
 def analytics_wait(connection: Connection, person: Person) -> bool:
     """Whether the analytics worker has still to compute these leads again."""
     row = connection.execute(
-        SQL("select exists (select from {} where lead_key = any(%s))").format(table_name(tables.stale_leads)),
+        SQL("select exists (select from {} where lead_key = any(%s))").format(
+            table_name(analytics_tables.stale_leads)
+        ),
         ([*person.row_keys, *person.other_row_keys],),
     ).fetchone()
     return row is not None and bool(row[0])
@@ -492,7 +494,7 @@ def vacuum_rows(connection: Connection, *, full: bool) -> None:
     """Removes deleted rows from the files, and values from the statistics of the planner. `full` writes every file anew,
     which also empties the free space of pages; readers wait meanwhile. Outside of a transaction.
     """
-    for table in tables.metadata.sorted_tables:
+    for table in table_sets.ALL_TABLES.sorted_tables:
         if (
             "lead_key" in table.columns
             or "identity_key" in table.columns

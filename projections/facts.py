@@ -13,6 +13,14 @@ from projections.column_values import exact_decimal, jsonb_text, storable_or_non
 from projections.engagement_rows import engagement_row, retracted_session_row, session_row
 from projections.lead_records import lead_record_row
 from projections.lead_search import search_text_of
+from projections.row_keys import (
+    band_key,
+    event_row_key,
+    execution_number,
+    hashed_key,
+    lead_row_key,
+    session_row_key,
+)
 from projections.rows import (
     WORKFLOWS,
     AppliedEventRow,
@@ -35,18 +43,7 @@ from projections.rows import (
     WorkflowExecutionRow,
 )
 from projections.state_rows import changes_of_state, stage_of
-from projections.tables import (
-    band_key,
-    event_row_key,
-    execution_number,
-    hashed_key,
-    lead_row_key,
-    lead_scores,
-    lead_search,
-    leads,
-    session_row_key,
-    session_scores,
-)
+from projections.tables import lead_scores, lead_search, leads, session_scores
 from schemas import topics
 from schemas.activity import (
     Activity,
@@ -61,7 +58,7 @@ from schemas.activity import (
 )
 from schemas.decode import Refusal, decode_activity, decode_dead_letter, decode_statement
 from schemas.moment import millis_in_text, moment, moment_or_none
-from schemas.record import Record
+from schemas.record import ERASED_KEY, Record
 from schemas.statements import (
     BandChanged,
     ContactTimes,
@@ -96,6 +93,8 @@ def changes_of_record(record: Record) -> Iterable[TableChange]:
         return _removed_lead(key, position) if topic == topics.LEAD_SCORES else ()
     try:
         match topic:
+            case topics.LEAD_ACTIVITY if record.key == ERASED_KEY:
+                return list(_changes_of_identity(decode_activity(value), record))
             case topics.LEAD_ACTIVITY:
                 return list(_changes_of_activity(decode_activity(value), record))
             case topics.DEAD_LETTERS:
@@ -150,14 +149,10 @@ def _changes_of_activity(activity: Activity, record: Record) -> Iterator[TableCh
                 record.position,
             )
             yield lead_record_row(activity, record)
-            if activity.event is not None:
-                yield engagement_row(activity.event, activity, record, late=False)
-            yield from (session_row(put, activity) for put in activity.sessions)
+            yield from _changes_of_identity(activity, record)
         case IdentityDelta():
             yield lead_record_row(activity, record)
-            yield engagement_row(activity.event, activity, record, late=activity.late)
-            yield from (session_row(put, activity) for put in activity.sessions)
-            yield from (retracted_session_row(session_id, activity) for session_id in activity.retracted)
+            yield from _changes_of_identity(activity, record)
         case IdentityDetached() | RedirectChanged():
             yield lead_record_row(activity, record)
         case ModelChanged() | ModelRemoved() if record.partition == 0:  # every partition has it
@@ -175,6 +170,18 @@ def _changes_of_activity(activity: Activity, record: Record) -> Iterator[TableCh
             )
         case _:
             return
+
+
+def _changes_of_identity(activity: Activity, record: Record) -> Iterator[TableChange]:
+    """What the identity did; that it did so as a part of a lead is not among it."""
+    if isinstance(activity, IdentityAttached):
+        if activity.event is not None:
+            yield engagement_row(activity.event, activity, record, late=False)
+        yield from (session_row(put, activity) for put in activity.sessions)
+    elif isinstance(activity, IdentityDelta):
+        yield engagement_row(activity.event, activity, record, late=activity.late)
+        yield from (session_row(put, activity) for put in activity.sessions)
+        yield from (retracted_session_row(session_id, activity) for session_id in activity.retracted)
 
 
 def _publication_row(change: ModelChanged | ModelRemoved) -> PublicationRow:
@@ -440,6 +447,7 @@ def lead_row_of_card(statement: LeadScored, lead_key: int, position: int) -> Lea
         qualification_override=_override_column(statement.qualification_override),
         speed_to_lead=_contact_column(statement.speed_to_lead),
         snoozed_until=_snoozed_until(fields),
+        other_addresses=jsonb_text(statement.other_addresses) if statement.other_addresses else None,
     )
 
 

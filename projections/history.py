@@ -15,15 +15,16 @@ from typing import Final, NamedTuple
 from psycopg.sql import SQL, Composable, Identifier, Literal
 from sqlalchemy import Table
 
-from projections import tables
+from projections import public_tables, tables
 from projections.connection import Connection
 from projections.state_rows import stage_of
-from projections.tables import FACT_TABLES, LIVE_SCHEMA, NEWEST_BY_INFO_KEY, READ_MODEL_TABLES, SHADOW_SCHEMA
+from projections.table_definition import LIVE_SCHEMA, NEWEST_BY_INFO_KEY, SHADOW_SCHEMA
+from projections.table_sets import FACT_TABLES, READ_MODEL_TABLES
 from schemas import topics
 from schemas.record import LogPartition
 
 _TABLES_OF: Final[Mapping[str, tuple[Table, ...]]] = {
-    topics.EVENTS: (tables.event_archive,),
+    topics.EVENTS: (public_tables.event_archive,),
     topics.LEAD_ACTIVITY: (
         tables.engagement_history,
         tables.identities,
@@ -46,7 +47,9 @@ _TABLES_OF: Final[Mapping[str, tuple[Table, ...]]] = {
     topics.DEAD_LETTERS: (tables.dead_letters,),
 }
 _STATE_TABLES: Final = (tables.worker_dues, tables.worker_state)
-LOSABLE_TABLES: Final = frozenset({table.name for table in READ_MODEL_TABLES} | {tables.event_archive.name})
+LOSABLE_TABLES: Final = frozenset(
+    {table.name for table in READ_MODEL_TABLES} | {public_tables.event_archive.name}
+)
 """The names that `--accept-loss` accepts."""
 
 

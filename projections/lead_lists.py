@@ -33,7 +33,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from projections.lead_search import select_found
 from projections.queries import REFUSES_PROFILING
-from projections.tables import band_key, lead_row_key, lead_scores, leads, score_history
+from projections.row_keys import band_key, lead_row_key
+from projections.tables import lead_scores, leads, score_history
 
 
 class LeadPosition(NamedTuple):

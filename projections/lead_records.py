@@ -6,8 +6,9 @@ from typing import Any
 from msgspec import structs
 from sqlalchemy import Select, select
 
+from projections.row_keys import hashed_key, lead_row_key
 from projections.rows import LeadRecordRow
-from projections.tables import hashed_key, lead_records, lead_row_key
+from projections.tables import lead_records
 from schemas.activity import IdentityAttached, IdentityDelta, IdentityDetached, RedirectChanged
 from schemas.decode import encode_activity
 from schemas.moment import moment

@@ -23,8 +23,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from projections.public_tables import recalculations
 from projections.queries import LedgerCursor
-from projections.tables import lead_row_key, lead_scores, leads, recalculations, score_history
+from projections.row_keys import lead_row_key
+from projections.tables import lead_scores, leads, score_history
 from projections.views import lead_features
 from schemas.topics import lead_key
 

@@ -24,7 +24,12 @@ def search_text_of(lead: LeadRow, statement: LeadScored) -> str:
     wishes = (fields.get(name) for name in (*BUDGET_FIELDS, *PROPERTY_FIELDS))
     own = (lead.name, lead.email, lead.phone, lead.lead_id, lead.company, lead.assigned_to)
     named = (lead.stage, (statement.last_event or "").removeprefix(CUSTOM_PREFIX))
-    parts = [*own, *(each.replace("_", " ") for each in named), *map(_text_of_wish, wishes)]
+    parts = [
+        *own,
+        *statement.other_addresses,
+        *(each.replace("_", " ") for each in named),
+        *map(_text_of_wish, wishes),
+    ]
     return text_of_parts(filter(None, parts))
 
 

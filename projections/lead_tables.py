@@ -10,10 +10,8 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Table
 
-from projections.attribution_rows import conversion_rows, credit_rows, path_rows, restatement_rows
-from projections.column_values import jsonb_text
-from projections.rows import LeadDayRow, LeadEngagementsRow, LeadJourneyRow, LeadStayRow
-from projections.tables import (
+from projections.analytics_rows import LeadDayRow, LeadEngagementsRow, LeadJourneyRow, LeadStayRow
+from projections.analytics_tables import (
     credit_restatements,
     lead_conversions,
     lead_credits,
@@ -21,9 +19,11 @@ from projections.tables import (
     lead_engagements,
     lead_journeys,
     lead_paths,
-    lead_row_key,
     lead_stays,
 )
+from projections.attribution_rows import conversion_rows, credit_rows, path_rows, restatement_rows
+from projections.column_values import jsonb_text
+from projections.row_keys import lead_row_key
 from schemas.moment import moment
 from scoring.analytics.facts import LeadFacts
 from scoring.analytics.settings import AnalyticsSettings

@@ -32,7 +32,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from projections.tables import engagement_history, identities, lead_row_key, score_history, stage_history
+from projections.row_keys import lead_row_key
+from projections.tables import engagement_history, identities, score_history, stage_history
 from projections.tables import leads as lead_rows
 from schemas.envelope import tag_of
 from schemas.events import EmailSent, SmsSent, StageChanged

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from projections.connection import connect_watched
 from projections.reports import create_reports
-from projections.tables import LIVE_SCHEMA, PUBLIC_SCHEMA
+from projections.table_definition import LIVE_SCHEMA, PUBLIC_SCHEMA
 from projections.views import create_views
 
 VERSION_TABLE = "alembic_version"

@@ -14,7 +14,7 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from projections.connection import Connection
 from projections.rows import Row, WorkflowExecutionRow
-from projections.tables import LIVE_SCHEMA
+from projections.table_definition import LIVE_SCHEMA
 
 LEAD_CHANNEL: Final = "lead"
 """The channel of actions that change the lead."""

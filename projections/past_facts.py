@@ -18,7 +18,8 @@ from projections.lead_facts import (
     requested_leads,
     scores_of_leads,
 )
-from projections.tables import engagement_history, identity_history, lead_row_key, score_history
+from projections.row_keys import lead_row_key
+from projections.tables import engagement_history, identity_history, score_history
 from schemas.moment import millis
 from scoring.analytics.facts import LeadFacts
 

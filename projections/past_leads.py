@@ -11,13 +11,13 @@ from sqlalchemy import ARRAY, BigInteger, Select, Text, any_, case, literal, or_
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from projections.lead_records import MOST_RECORDS
+from projections.row_keys import lead_row_key
 from projections.rows import WORKFLOWS
 from projections.tables import (
     engagement_history,
     identities,
     identity_history,
     lead_records,
-    lead_row_key,
     publications,
     sessions,
     settings_history,

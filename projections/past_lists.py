@@ -13,6 +13,7 @@ from sqlalchemy import (
     ColumnElement,
     Integer,
     Select,
+    Subquery,
     and_,
     any_,
     case,
@@ -198,6 +199,20 @@ def overrides_of(lead_keys: Sequence[int], at: datetime) -> Select[Any]:
         .where(_among(entry.lead_key, lead_keys), entry.at <= at)
         .order_by(entry.lead_key, entry.at, entry.position)
     )
+
+
+def owned_then(lead_keys: Sequence[int], at: datetime) -> Subquery:
+    """(lead_key, identity_key): the identities that these leads had then."""
+    had, every = identity_history.alias("had"), identity_history.alias("every")
+    of_leads = select(had.c.identity_key).where(_among(had.c.lead_key, lead_keys), had.c.attached_at <= at)
+    latest = (
+        select(every.c.identity_key, every.c.lead_key)
+        .ext(distinct_on(every.c.identity_key))
+        .where(every.c.identity_key.in_(of_leads), every.c.attached_at <= at)
+        .order_by(every.c.identity_key, every.c.epoch.desc())
+        .subquery("latest_owner")
+    )
+    return select(latest).where(_among(latest.c.lead_key, lead_keys)).subquery("owned")
 
 
 def identities_attached(lead_keys: Sequence[int], at: datetime) -> Select[Any]:

@@ -9,7 +9,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from projections.connection import Connection
 from projections.queries import sql_and_parameters
-from projections.tables import hashed_key, lead_row_key, leads
+from projections.row_keys import hashed_key, lead_row_key
+from projections.tables import leads
 from schemas.topics import lead_key, visitor_key
 from scoring.features.erased_people import PersonName, hash_of_name
 from scoring.features.identity import (
@@ -34,10 +35,17 @@ _FORMER_LEADS: LiteralString = (
     "select distinct lead_id from identity_history where identity_key = any(%(identity_keys)s)"
 )
 _SEGMENTS: LiteralString = "select identity from identities where identity_key = any(%(identity_keys)s)"
-_ADDRESSES: LiteralString = """
+_EVERY_ADDRESS: LiteralString = """
+  select tenant, lead_key, lead_id, 'email' as kind, email as value from leads where email is not null
+  union all select tenant, lead_key, lead_id, 'phone', phone from leads where phone is not null
+  union all
+  select tenant, lead_key, lead_id, case when strpos(value, '@') > 0 then 'email' else 'phone' end, value
+  from leads, jsonb_array_elements_text(other_addresses) as other (value) where other_addresses is not null
+"""
+_ADDRESSES: LiteralString = f"""
+  with addresses as ({_EVERY_ADDRESS})
   select distinct kind, value from (
-    select 'email' as kind, email as value from leads where lead_key = any(%(lead_keys)s)
-    union all select 'phone', phone from leads where lead_key = any(%(lead_keys)s)
+    select kind, value from addresses where lead_key = any(%(lead_keys)s)
     union all
     select kind, value from engagement_history, lateral (values
       ('email', details ->> 'email'), ('email', details -> 'fields' ->> 'email'),
@@ -47,11 +55,11 @@ _ADDRESSES: LiteralString = """
     where identity_key = any(%(identity_keys)s)
       and type in ('contact_shared', 'form_submitted', 'profile_updated', 'question_answered')
   ) every where value <> ''
-"""
-_SHARED_ADDRESSES: LiteralString = """
-  select 'email', email from leads where tenant = %(tenant)s and email = any(%(values)s) and lead_key <> all(%(lead_keys)s)
-  union select 'phone', phone from leads where tenant = %(tenant)s and phone = any(%(values)s) and lead_key <> all(%(lead_keys)s)
-"""
+"""  # noqa: S608 - made of constants
+_SHARED_ADDRESSES: LiteralString = f"""
+  select distinct kind, value from ({_EVERY_ADDRESS}) as addresses
+  where tenant = %(tenant)s and value = any(%(values)s) and lead_key <> all(%(lead_keys)s)
+"""  # noqa: S608 - made of constants
 _MERGED_INTO: LiteralString = """
   select i.identity from engagement_history e join identities i using (identity_key)
   where e.tenant = %(tenant)s and e.type = 'leads_merged' and e.details ->> 'into' = any(%(leads)s)
@@ -66,17 +74,17 @@ _OTHER_LEADS: LiteralString = """
     union select unnest(%(identity_keys)s::bigint[])
   ) select distinct lead_id from identity_history join theirs using (identity_key) where lead_id <> all(%(leads)s)
 """
-_EVERY_NAME: LiteralString = """
+_EVERY_NAME: LiteralString = f"""
   select 'lead', lead_id from leads where tenant = %(tenant)s
   union select 'lead', home from identities where tenant = %(tenant)s
   union select 'visitor', split_part(regexp_replace(identity, '#[0-9]+$', ''), '/v/', 2) from identities
     where tenant = %(tenant)s and identity like %(tenant)s || '/v/%%'
-  union select 'email', email from leads where tenant = %(tenant)s and email is not null
-  union select 'phone', phone from leads where tenant = %(tenant)s and phone is not null
-"""
+  union select kind, value from ({_EVERY_ADDRESS}) as addresses where tenant = %(tenant)s
+"""  # noqa: S608 - made of constants
 _LEADS_OF_NAMES: LiteralString = """
   select lead_id from leads where tenant = %(tenant)s
-    and (lead_id = any(%(lead)s) or email = any(%(email)s) or phone = any(%(phone)s))
+    and (lead_id = any(%(lead)s) or email = any(%(email)s) or phone = any(%(phone)s)
+         or other_addresses ?| (%(email)s::text[] || %(phone)s::text[]))
   union select lead_id from identities where tenant = %(tenant)s
     and (lead_id = any(%(lead)s) or home = any(%(lead)s)
          or split_part(regexp_replace(identity, '#[0-9]+$', ''), '/v/', 2) = any(%(visitor)s))
@@ -224,9 +232,13 @@ def select_lead_of_id(tenant: str, lead_id: str) -> Select[Any]:
 
 
 def select_leads_of_addresses(tenant: str, addresses: Sequence[str]) -> Select[Any]:
-    """Those that have one of these e-mail addresses or phone numbers, in their one form."""
+    """Those that have one of these e-mail addresses or phone numbers, in their one form: as their own, or of a lead that was merged
+    into them.
+    """
     listed = literal(list(addresses), ARRAY(Text))
-    one_of = or_(leads.c.email == any_(listed), leads.c.phone == any_(listed))
+    one_of = or_(
+        leads.c.email == any_(listed), leads.c.phone == any_(listed), leads.c.other_addresses.has_any(listed)
+    )
     return (
         select(leads.c.lead_id)
         .where(leads.c.tenant == tenant, leads.c.identified, leads.c.identities > 0, one_of)

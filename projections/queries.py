@@ -30,16 +30,15 @@ from sqlalchemy.dialects.postgresql import insert as insert_into
 from sqlalchemy.dialects.postgresql import psycopg as dialect
 from sqlalchemy.sql.dml import Insert
 
+from projections.public_tables import retried_dead_letters
+from projections.row_keys import hashed_key, lead_row_key
 from projections.tables import (
     band_changes,
     dead_letters,
     engagement_history,
-    hashed_key,
     identities,
-    lead_row_key,
     lead_scores,
     qualification_overrides,
-    retried_dead_letters,
     score_history,
     session_scores,
     sessions,

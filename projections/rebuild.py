@@ -22,7 +22,8 @@ from projections.history import HistoryLostError
 from projections.outbox import add_deliveries_of_swap
 from projections.reports import create_reports
 from projections.retention import remove_from_rebuilt
-from projections.tables import ANALYTICS_TABLES, FACT_TABLES, LIVE_SCHEMA, READ_MODEL_TABLES, SHADOW_SCHEMA
+from projections.table_definition import LIVE_SCHEMA, SHADOW_SCHEMA
+from projections.table_sets import ANALYTICS_TABLES, FACT_TABLES, READ_MODEL_TABLES
 from projections.views import create_views
 from schemas.record import Chunk, LogPartition
 
@@ -247,7 +248,7 @@ def _next_positions(connection: Connection) -> dict[LogPartition, int]:
 
 
 def _run_definition(connection: Connection, definition: ExecutableDDLElement) -> None:
-    """Runs a definition of `projections.tables` in the schema that the search path names."""
+    """Runs a definition of a table in the schema that the search path names."""
     connection.execute(str(definition.compile(dialect=_DIALECT)).encode())
 
 

@@ -15,9 +15,9 @@ from typing import Final, LiteralString, NamedTuple
 from psycopg.sql import SQL, Composed, Identifier, Literal
 from sqlalchemy import Table
 
-from projections import tables
+from projections import public_tables, tables
 from projections.connection import Connection
-from projections.tables import LIVE_SCHEMA
+from projections.table_definition import LIVE_SCHEMA
 
 DELIVERIES: Final = "deliveries"
 REMOVED_AT_ONCE: Final = 2_000
@@ -66,14 +66,14 @@ class RowKind(NamedTuple):
 ROW_KINDS: Final[Mapping[str, RowKind]] = MappingProxyType(
     {
         DELIVERIES: RowKind(
-            tables.outbox,
+            public_tables.outbox,
             "created_at",
             "actions of workflows that were carried out, skipped or given up",
             2,
             SQL("counted and status in ('delivered', 'skipped', 'dead')"),
         ),
         "notifications": RowKind(
-            tables.notifications, "created_at", "messages inside the application, read or not", 1
+            public_tables.notifications, "created_at", "messages inside the application, read or not", 1
         ),
         "executions": RowKind(
             tables.workflow_executions, "at", "which workflow was triggered for which lead, and why", 90
@@ -92,7 +92,7 @@ ROW_KINDS: Final[Mapping[str, RowKind]] = MappingProxyType(
             "what a lead as of a moment is made of: `?as_of=` before it says `not_kept`",
             1,
         ),
-        "audit": RowKind(tables.audit_log, "at", "entries of the audit log", 30),
+        "audit": RowKind(public_tables.audit_log, "at", "entries of the audit log", 30),
     }
 )
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Select, select
 
-from projections.tables import lead_days, lead_journeys
+from projections.analytics_tables import lead_days, lead_journeys
 from schemas.moment import millis
 from scoring.journeys.day_summary import DaySummary
 from scoring.journeys.journey import LeadJourney

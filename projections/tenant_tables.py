@@ -15,7 +15,7 @@ import psycopg
 from psycopg.sql import SQL, Composable, Composed, Identifier
 from sqlalchemy import Numeric, Table
 
-from projections.tables import (
+from projections.analytics_tables import (
     lead_days,
     lead_engagements,
     tenant_days,

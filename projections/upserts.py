@@ -17,13 +17,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
 from projections.rows import Row, SupersededRows, TableChange
-from projections.tables import (
-    NEWEST_BY_INFO_KEY,
-    READ_MODEL_TABLES,
-    SHADOW_SCHEMA,
-    TABLE_OF_ROW,
-    applied_events,
-)
+from projections.table_definition import NEWEST_BY_INFO_KEY, SHADOW_SCHEMA
+from projections.table_sets import READ_MODEL_TABLES, TABLE_OF_ROW
+from projections.tables import applied_events
 
 Values = tuple[Any, ...]
 

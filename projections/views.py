@@ -23,7 +23,7 @@ from sqlalchemy import column, table
 
 from projections.connection import Connection
 from projections.state_rows import IDENTITY_PART, SCORE_LEADS
-from projections.tables import LIVE_SCHEMA
+from projections.table_definition import LIVE_SCHEMA
 from schemas.control import CONTROL_TYPES, DERIVED_TYPES
 from schemas.envelope import tag_of
 from schemas.topics import EVENTS, PARTITION_WIDE_KEY

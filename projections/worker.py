@@ -40,12 +40,10 @@ from projections.rows import (
     UnreadableRecordError,
 )
 from projections.state_rows import stage_of
+from projections.table_definition import LIVE_SCHEMA, NEWEST_BY_INFO_KEY, PUBLIC_SCHEMA
 from projections.tables import (
     APPLIED_EVENTS_KEPT,
-    LIVE_SCHEMA,
-    NEWEST_BY_INFO_KEY,
     PROJECTED_TOPICS,
-    PUBLIC_SCHEMA,
     applied_events,
     engagement_history,
     identity_history,

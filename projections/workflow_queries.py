@@ -26,16 +26,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from projections.outbox import OUTBOX_DAYS, OUTBOX_STATUSES
+from projections.public_tables import execution_counts, notifications, outbox, removed_rows
 from projections.retention import DELIVERIES
-from projections.tables import (
-    execution_counts,
-    lead_row_key,
-    leads,
-    notifications,
-    outbox,
-    removed_rows,
-    workflow_executions,
-)
+from projections.row_keys import lead_row_key
+from projections.tables import leads, workflow_executions
 
 SILENT_STATUS: Final = "silent"
 """Of an execution whose action is not carried out."""

@@ -30,7 +30,9 @@ class Record(NamedTuple):
 
 
 ERASED_KEY = "~erased"
-"""The key of a stub: a record of an embedded log that named a person who was erased. It has its position, and no value."""
+"""The key of what an erasure leaves of a record in an embedded log. A stub has its position, and no value. What another
+person's identity did while it belonged to the erased lead keeps its value, without the lead. No fold applies either.
+"""
 
 
 def is_stub(record: Record) -> bool:

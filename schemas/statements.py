@@ -226,6 +226,8 @@ class LeadScored(Statement, tag="lead_scored", frozen=True, kw_only=True):
     """Of its latest qualification."""
     last_event: str | None = None
     """The type of its latest event, `custom:NAME` of one of your own; None: it has none, or an older version wrote the record."""
+    other_addresses: list[str] = []
+    """E-mails and phones that its identities have beside those of `fields`, sorted: after a merge, those of the lead that went."""
 
 
 class DeadLetter(Struct, kw_only=True, omit_defaults=True, frozen=True, tag_field="type", tag="dead_letter"):

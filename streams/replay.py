@@ -59,12 +59,15 @@ class Replay:
 
     def step(self) -> bool:
         """Fold a chunk, or one step of a sweep, of what came first; False if nothing waits."""
-        work, output = self._activity.fold(self._chunk)
+        task = self._activity
+        work, output = task.fold(self._chunk)
         if not work:
-            work, output = self._events.fold(self._chunk)
-        self.append(output.outputs)
+            task = self._events
+            work, output = task.fold(self._chunk)
+        outputs = [*output.outputs, *task.changes().outputs]
+        self.append(outputs)
         if self._on_output is not None:
-            for each in output.outputs:
+            for each in outputs:
                 self._on_output(each)
         return work > 0
 

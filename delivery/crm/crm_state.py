@@ -16,7 +16,7 @@ from delivery.crm.inbound import PROOF_SECONDS, RecordKind
 from delivery.crm.outcome_events import KnownRecord
 from delivery.crm.records import CrmRecord
 from projections.connection import Connection
-from projections.tables import lead_row_key
+from projections.row_keys import lead_row_key
 
 RecordKey = tuple[RecordKind, str]
 """Kind and id of a record."""

@@ -47,7 +47,7 @@ from delivery.outcomes import DeliveryError, DeliveryFailedError
 from delivery.retries import backoff_seconds
 from projections.connection import Connection
 from projections.erasures import read_erased_people
-from projections.tables import hashed_key
+from projections.row_keys import hashed_key
 from schemas.decode import Refusal, decode_source, encode_source, key_of
 from schemas.envelope import Event
 from schemas.events import ProfileUpdated

@@ -11,7 +11,7 @@ import msgspec
 from psycopg.rows import dict_row
 
 from projections.connection import Connection
-from projections.tables import lead_row_key
+from projections.row_keys import lead_row_key
 
 _DUE: Final[LiteralString] = """
   select q.identity_key, q.tenant, q.noticed_at, q.attempts, l.lead_id, l.email, l.phone, l.fields, l.identified

@@ -39,7 +39,7 @@ from delivery.outcomes import DeliveryError, DeliveryFailedError, DeliveryReject
 from delivery.retries import CircuitBreaker, backoff_seconds
 from projections.connection import Connection
 from projections.enrichment_queue import ENRICHMENT_SOURCE, OLDEST, digest_of_key
-from projections.tables import hashed_key
+from projections.row_keys import hashed_key
 from schemas.decode import Refusal, decode_source, encode_source
 from schemas.decode import key_of as record_key_of
 from schemas.envelope import ANONYMOUS_PREFIX, Context

@@ -13,7 +13,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from gateway.answers import RequestProblem
 from projections.connection import BoundedAsyncConnection, check_connection, connection_parameters
-from projections.tables import PUBLIC_SCHEMA
+from projections.table_definition import PUBLIC_SCHEMA
 
 STATEMENT_SECONDS = 5
 POOL_SECONDS = 3.0

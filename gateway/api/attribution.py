@@ -36,7 +36,7 @@ from gateway.ports import EventKey, event_key, location_of_outcome
 from gateway.store import Row
 from projections import queries
 from projections.lead_facts import facts_of_rows, select_facts
-from projections.tables import lead_row_key
+from projections.row_keys import lead_row_key
 from schemas.decode import Refusal
 from schemas.envelope import ANONYMOUS_PREFIX, Line, tag_of
 from schemas.events import Amount, ConversionRecorded, Currency

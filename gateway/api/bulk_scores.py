@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from authoring.active_models import ActiveRules
 from gateway.answers import JsonAnswer, RequestProblem
-from gateway.api.found_leads import lead_id_as_sent, merged_reason
+from gateway.api.found_leads import lead_id_as_sent, merged_reason, was_merged
 from gateway.api.published_rules import rules_of_publications
 from gateway.api.recalculations import Recalculation
 from gateway.api.reevaluation import advance_lead, advance_leads
@@ -140,9 +140,9 @@ async def _recalculate(services: ApiServices, recalculation: Recalculation, name
         for lead_id in chunk:
             if lead_id not in existing:
                 recalculation.fail(lead_id, "no lead has this id")
-            elif existing[lead_id]["redirect"] is not None:
+            elif was_merged(existing[lead_id]):
                 recalculation.fail(lead_id, merged_reason(existing[lead_id], "calculate that"))
-        own = [row for row in rows if row["redirect"] is None]
+        own = [row for row in rows if not was_merged(row)]
         await _recalculate_chunk(services, recalculation, own)
 
 

@@ -1,10 +1,12 @@
 """The lead that a request names: refusals where there is none, or where it was merged, and ids as callers know them."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from gateway.answers import RequestProblem
-from gateway.store import Row
+from gateway.store import Row, StoreSnapshot
+from projections.queries import lead as select_lead
 from projections.queries import refuses_profiling
+from scoring.features.identity import LONGEST_PATH, owner_by_redirects
 
 LARGEST_ID = 2**53
 REFUSED_REASON = "the lead does not wish to be scored: its profile field profiling_consent is false"
@@ -18,8 +20,37 @@ def lead_id_as_sent(lead_id: str) -> str | int:
 
 def merged_into(lead: Row) -> str | int | None:
     """The lead that this one was merged into, in the form of the id beside it."""
-    redirect = lead["redirect"]
-    return None if redirect is None else lead_id_as_sent(redirect)
+    return lead_id_as_sent(lead["redirect"]) if was_merged(lead) else None
+
+
+def was_merged(lead: Row) -> bool:
+    """It belongs to another lead now. Of leads that are merged in a circle, one stays: it has the identities of all."""
+    return lead["redirect"] is not None and lead["identities"] == 0
+
+
+async def owner_of_merged(ask: StoreSnapshot, tenant: str, lead: Row) -> str | None:
+    """The lead that this one belongs to now, however often that one was merged, too; None: it was not merged."""
+
+    async def row_of(lead_id: str) -> Row | None:
+        return next(iter(await ask(select_lead(tenant, lead_id))), None)
+
+    return await owner_by_rows(lead, row_of)
+
+
+async def owner_by_rows(lead: Row, row_of: Callable[[str], Awaitable[Row | None]]) -> str | None:
+    """The owner of a merged lead at the moment of which `row_of` has rows; None: it was not merged."""
+    redirects: dict[str, str | None] = {}
+    current: Row | None = lead
+    while (
+        current is not None
+        and current["redirect"] is not None
+        and current["lead_id"] not in redirects
+        and len(redirects) <= LONGEST_PATH
+    ):
+        redirects[current["lead_id"]] = current["redirect"]
+        current = await row_of(current["redirect"])
+    owner = owner_by_redirects(lead["lead_id"], redirects.get)
+    return None if owner == lead["lead_id"] else owner
 
 
 def found_lead(rows: Sequence[Row]) -> Row:
@@ -32,7 +63,7 @@ def found_lead(rows: Sequence[Row]) -> Row:
 def found_unmerged_lead(rows: Sequence[Row], remedy: str) -> Row:
     """Problem 409 if it was merged into another; `remedy` is what to do with that one, such as "calculate that"."""
     lead = found_lead(rows)
-    if lead["redirect"] is not None:
+    if was_merged(lead):
         raise RequestProblem(409, merged_reason(lead, remedy), field="lead_id")
     return lead
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from gateway.store import Row, StoreSnapshot
 from projections.identity_joins import select_joining_events, select_merges
-from projections.tables import hashed_key
+from projections.row_keys import hashed_key
 from scoring.features.identity import is_anonymous, key_of_identity
 
 ADDRESSES: Final = ("email", "phone")

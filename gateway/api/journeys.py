@@ -18,13 +18,13 @@ from starlette.responses import Response
 
 from authoring.active_models import ActiveRules
 from gateway.answers import JsonAnswer, RequestProblem
-from gateway.api.execution_shapes import short_execution_json
-from gateway.api.found_leads import found_lead, lead_id_as_sent, merged_reason
+from gateway.api.found_leads import found_lead, lead_id_as_sent, merged_reason, was_merged
 from gateway.api.lead_as_of import LeadAsOf, execution_then
 from gateway.api.lead_moment import AsOf, Known, LeadRequest, facts_then, lead_request, lead_there_at
 from gateway.api.lifecycle import weight_of_engagement
-from gateway.api.points import plain, points
+from gateway.api.points import plain
 from gateway.api.services import ApiServices, services_of, take_report_turn, tenant_of
+from gateway.api.timeline_shapes import timeline_json
 from gateway.api.window import MOST_PERIODS, Anonymous, Days, From, To, Window, read_window, report_window
 from gateway.documented import answer_docs, example_bodies
 from gateway.store import Row, StoreSnapshot
@@ -34,13 +34,12 @@ from projections.lead_facts import facts_of_rows, has_many_facts, select_facts, 
 from projections.stored_journeys import day_of_row, journey_of_row, stored_days, stored_journey
 from projections.workflow_queries import executions_of_lead
 from schemas.moment import millis, moment
-from scoring.analytics.facts import EventFact, ExecutionFact, LeadFacts, OwnerFact, ScoreFact, StageFact
+from scoring.analytics.facts import ExecutionFact, LeadFacts
 from scoring.analytics.orders import Money, amounts_of
 from scoring.analytics.periods import PeriodType, period_name
 from scoring.analytics.shares import mean, share, trend_direction
 from scoring.features.calendar import DAY_MS, HOUR_MS, Calendar, date_of_day, day_of_date
 from scoring.features.signals import major_units
-from scoring.journeys.counted_events import is_touchpoint
 from scoring.journeys.day_summary import DaySummary, day_summaries
 from scoring.journeys.journey import (
     CHURN_DAYS,
@@ -58,7 +57,7 @@ from scoring.journeys.journey import (
     predicted_value,
 )
 from scoring.journeys.period_summary import SUMMED, PeriodSummary, period_summaries
-from scoring.journeys.timeline import KEY_LENGTH, TimelineItem, TimelineKey, page_before, timeline_of
+from scoring.journeys.timeline import KEY_LENGTH, TimelineKey, page_before, timeline_of
 
 TIMELINE_PAGE, LONGEST_TIMELINE_PAGE = 50, 500
 EXECUTIONS_READ = 1_000
@@ -212,7 +211,7 @@ async def journey(
                 "as_of": now,
                 "time_zone": zone.time_zone,
                 "journey": _journey_json(lead, of_lead, zone, today, trend, usual, groups),
-                "timeline": [_timeline_json(item, by_number) for item in items],
+                "timeline": [timeline_json(item, by_number) for item in items],
                 "next_cursor": None if following is None else "_".join(map(str, following)),
             }
         )
@@ -342,52 +341,6 @@ def _overview_revenue(row: Row, leads: int) -> dict[str, Any]:
 
 
 # Timeline
-
-
-def _timeline_json(item: TimelineItem, executions: Mapping[int, Row]) -> dict[str, Any]:
-    shown: dict[str, Any] = {"kind": item.kind, "at": moment(item.at)}
-    match item.fact:
-        case ExecutionFact() as execution:
-            return shown | {"execution": short_execution_json(executions[execution.execution_id])}
-        case EventFact() as event:
-            return shown | _event_json(event)
-        case ScoreFact() as change:
-            return shown | {
-                "model": change.model,
-                "total": points(change.total),
-                "change": points(change.total - change.previous),
-                "caused_by": change.caused_by,
-            }
-        case StageFact() as entry:
-            return shown | {
-                "stage": entry.stage,
-                "previous_stage": entry.previous,
-                "reason": entry.reason,
-                "caused_by": entry.caused_by,
-            }
-        case OwnerFact():
-            name = "from_lead" if item.kind == "merged" else "to_lead"
-            return shown | {name: lead_id_as_sent(item.other_lead or "")}
-
-
-def _event_json(event: EventFact) -> dict[str, Any]:
-    amount = event.amount_minor
-    return {
-        "event_id": event.event_id,
-        "type": event.type,
-        "recorded_at": moment(event.recorded_at),
-        "channel": event.channel,
-        "channel_group": event.channel_group,
-        "title": event.title,
-        "source_type": event.source_type,
-        "source_name": event.source_name,
-        "campaign": event.campaign_name,
-        "interaction": event.interaction,
-        "touchpoint": is_touchpoint(event),
-        "value": None if amount is None or event.currency is None else major_units(amount, event.currency),
-        "currency": event.currency,
-        "late": event.late,
-    }
 
 
 def _timeline_key(cursor: str | None) -> TimelineKey | None:
@@ -579,7 +532,7 @@ async def _lead_at(
         then = await lead_there_at(ask, services.ports.past_leads, active, lead, request)
         lead = {**then.row, "lead_key": lead["lead_key"]}
     if lead["identities"] == 0:
-        merged = lead["redirect"] is not None
+        merged = was_merged(lead)
         reason = merged_reason(lead, "ask for that") if merged else "the lead has no events"
         raise RequestProblem(409, reason, field="lead_id")
     return lead, then

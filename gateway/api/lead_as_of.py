@@ -33,7 +33,7 @@ from projections.past_leads import (
     select_publications_until,
     select_settings_until,
 )
-from projections.tables import hashed_key, session_row_key
+from projections.row_keys import hashed_key, session_row_key
 from schemas.moment import millis, moment
 from scoring.features.qualification_override import QUALIFICATION_MODEL, QualificationOverride
 from scoring.features.view import Subject

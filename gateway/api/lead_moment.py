@@ -10,19 +10,20 @@ Without `as_of` an address reads its own rows of now, which costs less.
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 from fastapi import Query
 
 from authoring.active_models import ActiveRules
 from gateway.answers import RequestProblem
+from gateway.api.found_leads import owner_by_rows
 from gateway.api.lead_as_of import Knowledge, LeadAsOf, lead_from_now_on, past_lead_as_of
 from gateway.ports import PastLeads
 from gateway.store import Row, StoreSnapshot
 from projections import queries
 from projections.past_facts import past_facts, select_past_facts
-from projections.tables import hashed_key
+from projections.row_keys import hashed_key
 from schemas.envelope import Moment
 from scoring.analytics.facts import LeadFacts
 
@@ -32,6 +33,13 @@ AsOf = Annotated[
     str | None,
     Query(
         description="A moment (RFC 3339). Lists have the past; one lead, the future, too.",
+        json_schema_extra={"format": "date-time"},
+    ),
+]
+PastMoment = Annotated[
+    str | None,
+    Query(
+        description="A moment that is over (RFC 3339), beside a list of then.",
         json_schema_extra={"format": "date-time"},
     ),
 ]
@@ -83,6 +91,18 @@ def moment_of(text: str, parameter: str) -> datetime:
         raise RequestProblem(422, "a time like 2030-01-31T12:00:00Z is needed", field=parameter) from None
 
 
+def past_moment(text: str, now: datetime) -> datetime:
+    """Raises RequestProblem, too, if it is not over."""
+    at = moment_of(text, "as_of")
+    if at > now:
+        raise RequestProblem(
+            422,
+            "a list is of now or of the past; the future is computed of one lead: /api/leads/ID?as_of=",
+            field="as_of",
+        )
+    return at
+
+
 async def lead_at(
     ask: StoreSnapshot,
     ports: PastLeads | None,
@@ -111,13 +131,20 @@ async def lead_there_at(
     return then
 
 
+async def owner_at(
+    ask: StoreSnapshot, ports: PastLeads | None, active: ActiveRules, lead: LeadAsOf, request: LeadRequest
+) -> str | None:
+    """The lead that this one belonged to at its moment; None: it had not been merged."""
+
+    async def row_of(lead_id: str) -> Row | None:
+        rows = await ask(queries.lead(lead.row["tenant"], lead_id))
+        return (await lead_at(ask, ports, active, rows[0], request)).row if rows else None
+
+    return await owner_by_rows(lead.row, row_of)
+
+
 def identity_keys_of(lead: LeadAsOf) -> list[int]:
     return [hashed_key(each["identity"]) for each in lead.identities]
-
-
-def moment_json(lead: LeadAsOf, request: LeadRequest) -> dict[str, Any]:
-    """What an answer about a moment names beside its `as_of`."""
-    return {"known": request.knowledge, "history": lead.history}
 
 
 async def facts_then(ask: StoreSnapshot, lead: LeadAsOf, request: LeadRequest) -> LeadFacts:

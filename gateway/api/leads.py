@@ -17,15 +17,21 @@ from starlette.responses import RedirectResponse, Response
 from authoring.active_models import ActiveRules
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api import statements
-from gateway.api.causes import EventsById, by_id, cause_of
 from gateway.api.contact_times import contact_times_in_row
 from gateway.api.execution_shapes import short_execution_json
 from gateway.api.explained_lead import explain_lead
-from gateway.api.found_leads import found_lead
+from gateway.api.found_leads import found_lead, owner_of_merged
 from gateway.api.identity_joins import identities_json
 from gateway.api.lead_as_of import execution_then
-from gateway.api.lead_flags import bands_and_flags
-from gateway.api.lead_moment import AsOf, Known, identity_keys_of, lead_request, lead_there_at, moment_of
+from gateway.api.lead_moment import (
+    AsOf,
+    Known,
+    identity_keys_of,
+    lead_request,
+    lead_there_at,
+    owner_at,
+    past_moment,
+)
 from gateway.api.lead_pages import (
     PAGE,
     After,
@@ -36,6 +42,7 @@ from gateway.api.lead_pages import (
     page_of,
     page_start,
 )
+from gateway.api.ledger_shapes import ledger_page
 from gateway.api.next_stages import next_stage_of_row
 from gateway.api.overrides import override_in_row
 from gateway.api.past_list import ListedLead, leads_then
@@ -129,11 +136,11 @@ async def board(
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     now = services.ports.now()
-    at = None if as_of is None else moment_of(as_of, "as_of")
+    at = None if as_of is None else past_moment(as_of, now)
     active = await services.ports.published(tenant)
     if at is not None:
         filters_of_now = {"assigned_to": assigned_to, "silent_days": silent_days, "snoozed": snoozed}
-        _refuse_what_lists_lack(at, now, filters_of_now)
+        _refuse_what_lists_lack(filters_of_now)
     if sort not in {BOARD_MODEL, *active.models}:
         raise RequestProblem(
             422, f"no such model; active are {', '.join(sorted(active.models))}", field="sort"
@@ -207,14 +214,8 @@ def _listed_then(lead: ListedLead) -> dict[str, Any]:
     }
 
 
-def _refuse_what_lists_lack(at: datetime, now: datetime, filters_of_now: Mapping[str, object]) -> None:
-    """Raises RequestProblem: histories say neither the future of every lead nor to whom it was assigned."""
-    if at > now:
-        raise RequestProblem(
-            422,
-            "a list is of now or of the past; the future is computed of one lead: /api/leads/ID?as_of=",
-            field="as_of",
-        )
+def _refuse_what_lists_lack(filters_of_now: Mapping[str, object]) -> None:
+    """Raises RequestProblem: histories do not say to whom a lead was assigned."""
     for name, value in filters_of_now.items():
         if value is not None:
             raise RequestProblem(
@@ -254,7 +255,7 @@ async def ledger(
                 before=_ledger_cursor(cursor),
             )
         )
-        return JsonAnswer(await _ledger(ask, tenant, lead_id, entries, keys, limit=limit))
+        return JsonAnswer(await ledger_page(ask, tenant, lead_id, entries, keys, limit=limit))
 
 
 @router.get(
@@ -310,12 +311,17 @@ async def lead(
             else queries.engagements(tenant, lead_id, limit=ENGAGEMENTS)
         )
         owned = None if as_of is None else identity_keys_of(shown)
-        ledger = await _ledger(ask, tenant, lead_id, entries, owned, limit=LEDGER_PAGE)
+        ledger = await ledger_page(ask, tenant, lead_id, entries, owned, limit=LEDGER_PAGE)
         identities = await identities_json(
             ask,
             row["lead_id"],
             shown.identities,
             None if moment_of_lead.known_today else moment_of_lead.until,
+        )
+        owner = (
+            await owner_of_merged(ask, tenant, row)
+            if as_of is None
+            else await owner_at(ask, ports.past_leads, active, shown, moment_of_lead)
         )
     content = {
         "as_of": at,
@@ -330,7 +336,7 @@ async def lead(
         "profile": shown.row["fields"],
         "counts": shown.row["counts"],
         "revenue": _revenue(shown.row["revenue"]),
-        "merged_into": shown.row["redirect"],
+        "merged_into": owner,
         **ledger,
         "identities": identities,
         "sessions": [session_row(each) for each in shown.sessions],
@@ -449,30 +455,6 @@ def _tag(row: Row, executions: Sequence[Row], now: datetime) -> str:
     )
 
 
-async def _ledger(
-    ask: StoreSnapshot,
-    tenant: str,
-    lead_id: str,
-    rows: Sequence[Row],
-    identity_keys: Sequence[int] | None = None,
-    *,
-    limit: int,
-) -> dict[str, Any]:
-    """A page of the ledger, from one entry more than it has if there are more. `identity_keys`: those that the lead had, if it is
-    as of a moment.
-    """
-    entries = rows[:limit]
-    ids = sorted({cause for entry in entries if (cause := _event_of(entry["caused_by"])) is not None})
-    events = by_id(
-        await ask(statements.select_events_named(tenant, lead_id, ids, identity_keys)) if ids else ()
-    )
-    last = entries[-1] if len(rows) > limit else None
-    return {
-        "ledger": [_entry(entry, events) for entry in entries],
-        "next_cursor": None if last is None else f"{millis(last['at'])}_{last['position']}",
-    }
-
-
 # Shapes
 
 
@@ -517,40 +499,6 @@ LEAD_FIELDS = (
 
 def _shaped(scores: Mapping[str, Row], active: ActiveRules) -> dict[str, dict[str, Any]]:
     return {model: current_score_json(row, active.models.get(model)) for model, row in scores.items()}
-
-
-def _entry(row: Row, events: EventsById) -> dict[str, Any]:
-    event = cause_of(events, _event_of(row["caused_by"]), row["at"])
-    return {
-        "at": row["at"],
-        "model": row["model"],
-        "version": row["version"],
-        "change": plain(row["change"]),
-        "previous": plain(row["previous"]),
-        "total": plain(row["total"]),
-        "removed": row["removed"],
-        **bands_and_flags(row["bands"]),
-        "lines": [
-            {"group": group, "rule": rule, "kind": kind, "points": line_points}
-            for group, rule, kind, line_points in row["lines"]
-        ],
-        "caused_by": row["caused_by"],
-        "event": None
-        if event is None
-        else {
-            "event_id": event["event_id"],
-            "type": event["type"],
-            "occurred_at": event["occurred_at"],
-            "source": event["source"],
-            "name": (event["details"] or {}).get("name") if event["type"] == "custom" else None,
-            "about": event["title"] or (event["details"] or {}).get("text") or event["url"],
-        },
-    }
-
-
-def _event_of(caused_by: str) -> str | None:
-    kind, _, event_id = caused_by.partition(":")
-    return event_id if kind == "event" else None
 
 
 def session_row(row: Row) -> dict[str, Any]:

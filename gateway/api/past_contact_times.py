@@ -10,7 +10,7 @@ from gateway.api.overrides import override_in_history
 from gateway.store import Row, StoreSnapshot
 from projections import queries
 from projections.past_leads import select_first_contact, select_silent_events, select_workflows_until
-from projections.tables import hashed_key
+from projections.row_keys import hashed_key
 from schemas.moment import millis, moment
 from scoring.features.calendar import Calendar
 from scoring.features.qualification_override import QUALIFICATION_MODEL, QUALIFICATION_SET

@@ -23,6 +23,7 @@ from gateway.store import Row, StoreSnapshot, TableMissing
 from projections import past_lists
 from projections.past_leads import select_publications_until, select_settings_until
 from projections.queries import refuses_profiling
+from scoring.features.features import Session
 from scoring.features.qualification_override import QUALIFICATION_MODEL
 from scoring.features.view import Subject
 
@@ -33,6 +34,7 @@ class ListedLead(NamedTuple):
     scores: dict[str, dict[str, Any]]
     """As the ledger has them."""
     visits: int
+    last_visit: Session | None
     override: dict[str, Any] | None
     speed_to_lead: dict[str, Any] | None
     next_stage: dict[str, Any] | None
@@ -138,6 +140,9 @@ def _listed_lead(
         shown,
         {} if refuses_profiling(shown) else scores,
         0 if then is None else len(then.sessions),
+        max((each for *_, each in then.sessions), key=lambda visit: visit.opened_at, default=None)
+        if then is not None
+        else None,
         override,
         contact_times_in_row(shown, at),
         next_stage_json(rules, shown, subject, override, at),

@@ -24,13 +24,14 @@ from gateway.door.cors import answer_preflight, cors_headers
 from gateway.door.erased import check_not_erased
 from gateway.door.lead_signatures import with_signed_lead
 from gateway.door.pace import PacedSteps, run_paced
+from gateway.door.recent_events import MOST_EVENTS, RecentEvents
 from gateway.door.resolving import with_resolved_leads
 from gateway.door.services import DoorServices, door_of
 from gateway.door.storable import NOT_STORED_REASON, storable_events
 from gateway.ports import EventKey, EventOutcome, LogUnavailable, Ports, event_key, location_of_outcome
 from gateway.query_parameters import write_key_parameter
 from schemas.decode import Refusal, encode_source, key_of
-from schemas.envelope import Event, tag_of
+from schemas.envelope import DEFAULT_TENANT, Event, tag_of
 from schemas.events import (
     EVENT_TYPES,
     LeadAssigned,
@@ -185,13 +186,18 @@ async def _take_batch(request: Request, door: DoorServices) -> JsonAnswer:
     ports = door.ports
     caller = collector_caller(request, ports.access)
     wait = _wait_seconds_of(request)
-    body = await read_body(request, ports.max_body_bytes)
-    batch = await run_paced(split_batch(body, request.headers.get("content-type", ""), ports.max_batch))
+    try:
+        body = await read_body(request, ports.max_body_bytes)
+        batch = await run_paced(split_batch(body, request.headers.get("content-type", ""), ports.max_batch))
+    except RequestProblem as refusal:
+        ports.recent.refuse(caller.tenant or DEFAULT_TENANT, b"", refusal.field, refusal.reason)
+        raise
     door.event_buckets.take(caller.key, len(batch.raws), time.monotonic())
     facts = _request_facts(request, ports, caller, batch, reply=wait > 0)
     admitted, answers = await run_paced(_admit_all(batch, facts, ports, staff=WRITE_SCOPE in caller.scopes))
     decided = await storable_events(admitted, ports)
     unconsented = _mark_not_stored(answers, decided)
+    _remember(ports.recent, caller.tenant, batch, answers)
     admitted = [event for event in decided if event is not None]
     if ports.resolve is not None:
         admitted = await with_resolved_leads(
@@ -211,6 +217,18 @@ async def _take_batch(request: Request, door: DoorServices) -> JsonAnswer:
     if unconsented:
         counts["not_stored"] = unconsented
     return JsonAnswer({**counts, "events": answers}, status)
+
+
+def _remember(
+    recent: RecentEvents, tenant: str | None, batch: EventBatch, answers: list[dict[str, Any]]
+) -> None:
+    """What is not taken, with the reason. What is taken is remembered when the log has it."""
+    for answer in answers[-MOST_EVENTS:]:
+        raw = batch.raws[answer["index"]]
+        if answer["status"] == "refused":
+            recent.refuse(tenant or DEFAULT_TENANT, raw, answer["field"], answer["reason"])
+        elif answer["status"] == "not_stored":
+            recent.leave_out(tenant or DEFAULT_TENANT, answer["reason"])
 
 
 def _mark_not_stored(answers: list[dict[str, Any]], decided: Sequence[Event | None]) -> int:

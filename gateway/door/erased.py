@@ -8,13 +8,13 @@ from schemas.decode import Refusal
 from schemas.envelope import Event
 from scoring.features.erased_people import ErasedPeople
 
-REASON = "this person was erased: nothing about them is recorded any more"
+ERASED_REASON = "this person was erased: nothing about them is recorded any more"
 
 
 def check_not_erased(people: ErasedPeople, event: Event) -> None:
     """Raises Refusal, which does not show by which of its names the event was recognised."""
     if people and people.is_named_in(event):
-        raise Refusal(None, REASON)
+        raise Refusal(None, ERASED_REASON)
 
 
 def refuse_erased(people: ErasedPeople, events: Iterable[Event]) -> None:

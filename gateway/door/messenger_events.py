@@ -41,6 +41,7 @@ async def record(
             admitted.append(event)
         except Refusal as refusal:
             metrics.REFUSED.labels("event").inc()
+            ports.recent.refuse(tenant, json.encode(raw), refusal.field, refusal.reason)
             log.warning("event of a messenger refused", source=raw["source"], field=refusal.field)
     return await append_admitted(admitted, ports)
 

@@ -19,8 +19,8 @@ from gateway.door.resolving import with_resolved_leads
 from gateway.door.services import door_of
 from gateway.door.storable import NOT_STORED_REASON, storable_events
 from gateway.ports import Ports
-from schemas.decode import encode_source, key_of
-from schemas.envelope import Event
+from schemas.decode import Refusal, encode_source, key_of
+from schemas.envelope import DEFAULT_TENANT, Event
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
 
@@ -42,10 +42,14 @@ async def record_events(request: Request, caller: Caller, events: Sequence[Mappi
         own_sites=ports.own_sites,
     )
     now = ports.now()
-    admitted = [
-        admit_event(read_producer_event(json.encode(each), each["event_id"], now), facts, now)
-        for each in events
-    ]
+    admitted = []
+    for each in events:
+        raw = json.encode(each)
+        try:
+            admitted.append(admit_event(read_producer_event(raw, each["event_id"], now), facts, now))
+        except Refusal as refusal:
+            ports.recent.refuse(caller.tenant or DEFAULT_TENANT, raw, refusal.field, refusal.reason)
+            raise
     stored = await append_admitted(admitted, ports)
     if len(stored) < len(admitted):
         raise RequestProblem(422, NOT_STORED_REASON, field="tracking_consent")

@@ -52,6 +52,17 @@ LookUpAddresses = Callable[[Sequence[AddressQuery]], Awaitable[Sequence[AddressM
 """Matches in the order of the queries; None: unavailable. It never raises, and never takes long."""
 
 
+def leads_of_address(own: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
+    """The leads that an address may be of. `own`: it is the address that the lead shows; `others`: only an identity of the lead has
+    it, such as one of a lead that was merged into it. A named lead that shows the address is the nearer one.
+    """
+    return tuple(own if any(not is_made_from_address(each) for each in own) else (*own, *others))
+
+
+def is_made_from_address(lead_id: str) -> bool:
+    return lead_id.startswith(MADE_LEAD_ID_PREFIX)
+
+
 class ResolvedLead(NamedTuple):
     lead_id: str
     by: str
@@ -80,7 +91,7 @@ def resolve_lead(query: AddressQuery, matches: AddressMatches) -> ResolvedLead |
 
 def _only_lead(leads: Sequence[str]) -> str | None:
     """The only one; a lead that others have named goes before those that were made from an address."""
-    named = [lead_id for lead_id in leads if not lead_id.startswith(MADE_LEAD_ID_PREFIX)]
+    named = [lead_id for lead_id in leads if not is_made_from_address(lead_id)]
     candidates = named or leads
     return candidates[0] if len(candidates) == 1 else None
 

@@ -63,7 +63,7 @@ def restore(
     from leadstream.operations.backup import load_dump, require_dump
     from leadstream.operations.erasure_ledger import add_to_ledger, read_ledger
     from leadstream.serving import ensure_directory
-    from leadstream.settings import variable_name
+    from leadstream.variable_names import variable_name
     from leadstream.wiring import database_errors_explained, database_server
 
     settings = settings_from(data_dir=data_dir, database_url=database_url)

@@ -162,7 +162,7 @@ def _delete_records(settings: "Settings", erasure_id: str, *, sure: bool) -> Non
     from leadstream.operations.open_store import open_database_url
     from projections import erasures
     from projections.connection import connect_watched
-    from projections.tables import READ_OPTIONS
+    from projections.table_definition import READ_OPTIONS
 
     if settings.kafka is None:
         raise Failure(
@@ -230,7 +230,7 @@ def list_erasures(
     from leadstream.operations.open_store import open_database_url, settings_as_served
     from projections.connection import connect_watched
     from projections.erasures import erasure_json, read_erasures
-    from projections.tables import READ_OPTIONS
+    from projections.table_definition import READ_OPTIONS
 
     settings = settings_as_served(settings_of_store(data_dir=data_dir, database_url=database_url))
     with open_database_url(settings) as url, connect_watched(url, options=READ_OPTIONS) as connection:

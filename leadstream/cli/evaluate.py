@@ -185,7 +185,7 @@ def _run_backtest(
     from leadstream.evaluation.backtest_plan import plan_of, survey_archive
     from leadstream.evaluation.recorded_events import count_events, recorded_events
     from projections.connection import connect_watched
-    from projections.tables import READ_OPTIONS
+    from projections.table_definition import READ_OPTIONS
 
     cutoffs = []
     with connect_watched(database_url, options=READ_OPTIONS) as connection:

@@ -322,7 +322,8 @@ def _import(
 def _score_distribution(database_url: str, people: Iterable[tuple[str, str]], model: str) -> dict[str, int]:
     """How many of these leads a model scores in each range."""
     from projections.connection import connect_watched
-    from projections.tables import READ_OPTIONS, lead_row_key
+    from projections.row_keys import lead_row_key
+    from projections.table_definition import READ_OPTIONS
 
     keys = [lead_row_key(tenant, lead_id) for tenant, lead_id in people]
     leads: Counter[int] = Counter()

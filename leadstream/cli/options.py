@@ -103,7 +103,7 @@ def settings_of_store(**options: object) -> "Settings":
 
 def settings_with_kafka_default(**options: object) -> "Settings":
     """The settings for Kafka: LEADSTREAM_KAFKA, or else the broker on this machine."""
-    from leadstream.settings import LOCAL_KAFKA_BROKER
+    from leadstream.kafka_settings import LOCAL_KAFKA_BROKER
 
     settings = settings_from(**options)
     return settings.model_copy(update={"kafka": settings.kafka or LOCAL_KAFKA_BROKER})

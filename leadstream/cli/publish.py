@@ -152,7 +152,7 @@ def _rescore(store: "StoreAccess", publication: "Publication") -> None:
 def _print_changes(database_url: str, publication: "Publication") -> None:
     """The leads whose score a publication changed, largest change first; anonymous visitors are only counted."""
     from projections.connection import connect_watched
-    from projections.tables import READ_OPTIONS
+    from projections.table_definition import READ_OPTIONS
 
     cause = f"model:{publication.tenant}:{publication.model}:{publication.version}"
     with connect_watched(database_url, options=READ_OPTIONS) as connection:

@@ -32,7 +32,7 @@ def recalculate(
     from leadstream.operations.recalculation import begin_recalculation
     from leadstream.operations.recalculation import recalculate as steps_of
     from projections.connection import connect_watched
-    from projections.tables import READ_OPTIONS
+    from projections.table_definition import READ_OPTIONS
 
     now, status = datetime.now(UTC), None
     with open_database_url(

@@ -149,6 +149,6 @@ def _serve_on_kafka(settings: "Settings", listener: socket.socket, wait_for: Wai
 
 def store_location(settings: "Settings") -> str:
     """The place of the database, without its password."""
-    from leadstream.settings import variable_name
+    from leadstream.variable_names import variable_name
 
     return variable_name("database_url") if settings.database_url else str(settings.data_dir)

@@ -22,10 +22,11 @@ app = typer.Typer()
 @app.command(rich_help_panel=OPERATE)
 def settings() -> None:
     """Show every setting with its value and meaning. Secrets are hidden."""
-    from leadstream.settings import Settings, variable_name
+    from leadstream.settings import FIELDS
+    from leadstream.variable_names import variable_name
 
     current = settings_from()
-    for name, setting in Settings.model_fields.items():
+    for name, setting in FIELDS.items():
         value = getattr(current, name)
         shown = "(not set)" if value in {None, (), ""} else str(value)
         print_line(f"{variable_name(name)} = {shown}")

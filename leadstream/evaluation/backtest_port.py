@@ -18,7 +18,7 @@ from leadstream.evaluation.backtest_plan import RequestedPlan, plan_of, survey_a
 from leadstream.evaluation.model_sets import ModelSet, compile_draft, model_set_for
 from leadstream.evaluation.recorded_events import count_events, recorded_events
 from projections.connection import connect_watched
-from projections.tables import READ_OPTIONS
+from projections.table_definition import READ_OPTIONS
 from scoring.models.model import compile_model
 
 MOST_EVENTS = 500_000

@@ -11,7 +11,7 @@ from leadstream.console import Failure, print_status, print_table, print_warning
 from projections import experiments as experiment_queries
 from projections.connection import connect_watched
 from projections.queries import sql_and_parameters
-from projections.tables import READ_OPTIONS
+from projections.table_definition import READ_OPTIONS
 from scoring.experiments.assignment import Experiment
 from scoring.experiments.proportions import Interval
 from scoring.experiments.results import (

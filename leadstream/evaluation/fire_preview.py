@@ -14,7 +14,7 @@ from gateway.ports import RunWhatIf, StepsDone
 from leadstream.evaluation.model_sets import ModelSet, compile_draft, model_set_for
 from leadstream.evaluation.stored_leads import LEADS_PER_PROGRESS, stored_leads
 from projections.connection import Connection, connect_watched
-from projections.tables import READ_OPTIONS
+from projections.table_definition import READ_OPTIONS
 from schemas.decode import decode_statement
 from schemas.statements import WorkflowTriggered
 from scoring.features.identity import is_anonymous

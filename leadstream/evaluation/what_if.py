@@ -19,7 +19,7 @@ from leadstream.evaluation.model_sets import ModelSet, compile_draft, model_set_
 from leadstream.evaluation.recorded_events import count_events, recorded_events
 from leadstream.evaluation.stored_leads import LEADS_PER_PROGRESS, stored_parts
 from projections.connection import Connection, connect_watched
-from projections.tables import READ_OPTIONS
+from projections.table_definition import READ_OPTIONS
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
 from scoring.evaluation.what_if import (

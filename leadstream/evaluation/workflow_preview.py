@@ -17,7 +17,7 @@ from gateway.ports import PreviewWorkflows, StepsDone
 from leadstream.evaluation.model_sets import ModelSet, model_set_for
 from leadstream.evaluation.recorded_events import RecordedEvent, count_events, recorded_events
 from projections.connection import connect_watched
-from projections.tables import READ_OPTIONS
+from projections.table_definition import READ_OPTIONS
 from schemas.control import WorkflowsDue, WorkflowsPublished
 from schemas.decode import decode_statement
 from schemas.moment import millis, moment

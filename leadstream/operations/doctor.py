@@ -33,7 +33,8 @@ from leadstream.settings import Settings, unknown_variables
 from projections.connection import connect_watched
 from projections.migrate import OutdatedError, check_current
 from projections.source import bound_source
-from projections.tables import LIVE_SCHEMA, PROJECTED_TOPICS
+from projections.table_definition import LIVE_SCHEMA
+from projections.tables import PROJECTED_TOPICS
 from schemas.control import EVERY_TENANT
 from scoring.features.comparison import NEWEST_COMPARISON
 from scoring.features.features import NewerCodec

@@ -1,19 +1,20 @@
 """Which records of an embedded log are about one person. They become stubs: their positions stay, their bytes go.
 
-Every record of the person's keys is one; of a browser that others use, too, only those of this person. It reads each topic
+Every record of the person's keys is one, except what other leads' identities did while they were merged into the person's; of a browser that others use, too, only those of this person. It reads each topic
 once, since a log has no index on keys.
 """
 
 from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Final, LiteralString
 
+from msgspec import structs
 from psycopg.sql import SQL
 
 from projections.connection import Connection
 from projections.erased_causes import ErasedNames, activity_without, statement_without
 from projections.erasures import KEY_MAY_BE_OF_TENANT, is_of_person, source_names_lead
 from projections.person import Person
-from projections.tables import hashed_key
+from projections.row_keys import hashed_key
 from schemas.activity import (
     Activity,
     ErasureRecorded,
@@ -30,7 +31,9 @@ from schemas.activity import (
     WorkflowMomentCame,
     WorkflowsChanged,
 )
-from schemas.decode import decode_activity, decode_dead_letter, encode_activity
+from schemas.decode import decode_activity, decode_dead_letter, decode_source, encode_activity
+from schemas.envelope import Event
+from schemas.record import ERASED_KEY
 from schemas.topics import DEAD_LETTERS, EVENTS, LEAD_ACTIVITY, LEAD_CHANGES, SCORE_CHANGED, SESSION_SCORES
 
 RecordAddress = tuple[str, int, int]
@@ -104,6 +107,44 @@ def changed_records(
                 None if without is None else encode_activity(without)
             )
     return changed
+
+
+def records_of_other_identities(
+    connection: Connection, person: Person, names: ErasedNames
+) -> dict[RecordAddress, bytes]:
+    """What other leads' identities did while their leads were merged into this one: without the lead, and nothing else of it.
+    A rebuild reads it again.
+    """
+    return {
+        (LEAD_ACTIVITY, partition, position): encode_activity(left)
+        for partition, position, value in connection.execute(
+            _VALUES_OF_KEYS, (LEAD_ACTIVITY, person.lead_keys)
+        )
+        if (left := _without_lead(decode_activity(bytes(value)), person, names)) is not None
+    }
+
+
+def _without_lead(activity: Activity, person: Person, names: ErasedNames) -> Activity | None:
+    """None: it is about nobody else."""
+    if not isinstance(activity, IdentityAttached | IdentityDelta) or activity.identity in person.identities:
+        return None
+    event = activity.event
+    if event is not None and (activity.event_id in names.events or _names_lead_of(person, event)):
+        return None
+    if isinstance(activity, IdentityDelta):
+        return structs.replace(activity, lead_id=ERASED_KEY, lift=b"", forgotten=[])
+    if event is None and not activity.sessions:
+        return None
+    return structs.replace(
+        activity, lead_id=ERASED_KEY, home=ERASED_KEY, features=b"", path=[], carried=None, identified=None
+    )
+
+
+def _names_lead_of(person: Person, event: bytes) -> bool:
+    source = decode_source(event)
+    return (isinstance(source, Event) and source.lead_id in person.leads) or source_names_lead(
+        event, person.leads
+    )
 
 
 def _of_keys(connection: Connection, topics: Sequence[str], keys: Sequence[str]) -> Iterator[RecordAddress]:

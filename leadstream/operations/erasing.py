@@ -22,7 +22,12 @@ import psycopg
 import structlog
 
 from leadstream.console import Failure
-from leadstream.operations.erased_records import RecordAddress, changed_records, records_of_person
+from leadstream.operations.erased_records import (
+    RecordAddress,
+    changed_records,
+    records_of_other_identities,
+    records_of_person,
+)
 from leadstream.operations.erasure_ledger import add_to_ledger, read_ledger
 from leadstream.operations.store_access import StoreAccess
 from projections import erasures
@@ -37,7 +42,7 @@ from projections.erasures import DONE, EMPTIED, RECORDED, REGISTERED, Erasure
 from projections.person import Person, find_person, leads_with_hashes
 from projections.rebuild import RebuildRunsError, only_rebuild
 from projections.source import bound_source
-from projections.tables import LIVE_SCHEMA, PUBLIC_SCHEMA, READ_OPTIONS
+from projections.table_definition import LIVE_SCHEMA, PUBLIC_SCHEMA, READ_OPTIONS
 from projections.worker import CHANGES_CHANNEL
 from schemas.activity import TimePassed
 from schemas.control import IdentityErased
@@ -303,10 +308,13 @@ def _without_rebuild(connection: Connection) -> Iterator[None]:
 def _stub_records(connection: Connection, person: Person, names: ErasedNames) -> dict[str, int]:
     addresses = _records(connection, person)
     changed = changed_records(connection, person.other_lead_keys, names)
+    of_others = records_of_other_identities(connection, person, names)
     addresses |= {address for address, value in changed.items() if value is None}
+    addresses -= of_others.keys()
     values = {address: value for address, value in changed.items() if value and address not in addresses}
     log.write_stubs(connection, addresses)
     log.write_values(connection, values)
+    log.write_without_lead(connection, of_others)
     connection.execute(
         "delete from public.compacted where topic = %s and key = any(%s)", (LEAD_SCORES, person.lead_keys)
     )

@@ -17,7 +17,7 @@ from msgspec import json
 
 from leadstream.console import Failure
 from projections.connection import Connection, connect_watched
-from projections.tables import READ_OPTIONS
+from projections.table_definition import READ_OPTIONS
 from schemas.record import ERASED_KEY
 from streams.recorded_order import RecordedTimes, merged, recorded_times
 

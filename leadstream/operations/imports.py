@@ -27,7 +27,7 @@ from leadstream.console import Failure, ReportProgress
 from leadstream.operations.access_log import MALFORMED, read_access_log
 from leadstream.operations.log_formats.formats import UnknownLogFormatError
 from projections.connection import connect_watched
-from projections.tables import READ_OPTIONS
+from projections.table_definition import READ_OPTIONS
 from schemas.decode import MAX_EVENT_BYTES, Refusal, encode_source, key_of, read_event
 from schemas.envelope import ANONYMOUS_PREFIX, Event
 from schemas.record import Outgoing

@@ -22,12 +22,12 @@ from msgspec import ValidationError, convert, json
 from gateway.door.addresses import EMAIL, PHONE, email_of_one_person, phone_of_one_person
 from gateway.door.resolving import IDENTIFY_BY, AddressMatches, AddressQuery, with_resolved_leads
 from leadstream.console import Failure
-from leadstream.contacts import SELECT_LEADS_BY_EMAIL, SELECT_LEADS_BY_PHONE
+from leadstream.contacts import SELECT_LEADS_BY_EMAIL, SELECT_LEADS_BY_PHONE, leads_by_number
 from leadstream.operations.imports import EXAMPLES, Append, append_all, archived
 from leadstream.operations.lead_files import ImportedRow, RefusedRow
 from leadstream.operations.lead_mapping import Columns, LeadMapping
 from projections.connection import connect_watched
-from projections.tables import READ_OPTIONS
+from projections.table_definition import READ_OPTIONS
 from schemas.decode import Refusal, read_event
 from schemas.envelope import Event, Moment
 from scoring.features.profile_fields import stated_fields
@@ -174,19 +174,21 @@ def store_resolver(database_url: str) -> Resolve:
             for n, each in enumerate(queries)
             if each.phone is not None
         ]
-        by_email: list[list[str]] = [[] for _ in queries]
-        by_phone: list[list[str]] = [[] for _ in queries]
         with connect_watched(database_url, options=READ_OPTIONS) as connection:
-            for statement, asking, width, leads in (
-                (SELECT_LEADS_BY_EMAIL, emails, 3, by_email),
-                (SELECT_LEADS_BY_PHONE, phones, 4, by_phone),
-            ):
-                columns = [[row[at] for row in asking] for at in range(width)]
-                for number, lead_id in connection.execute(statement, columns).fetchall():
-                    leads[number].append(lead_id)
+            by_email, by_phone = (
+                leads_by_number(
+                    connection.execute(
+                        statement, [[row[at] for row in rows] for at in range(width)]
+                    ).fetchall()
+                )
+                for statement, rows, width in (
+                    (SELECT_LEADS_BY_EMAIL, emails, 3),
+                    (SELECT_LEADS_BY_PHONE, phones, 4),
+                )
+            )
         return [
-            AddressMatches(by_email=tuple(email), by_phone=tuple(phone))
-            for email, phone in zip(by_email, by_phone, strict=True)
+            AddressMatches(by_email=by_email.get(n, ()), by_phone=by_phone.get(n, ()))
+            for n in range(len(queries))
         ]
 
     return resolve

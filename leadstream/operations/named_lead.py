@@ -4,7 +4,7 @@ from gateway.door.addresses import searched_addresses
 from leadstream.console import Failure
 from projections.connection import connect_watched
 from projections.person import leads_named
-from projections.tables import READ_OPTIONS
+from projections.table_definition import READ_OPTIONS
 
 
 def lead_named(database_url: str, tenant: str, text: str, phone_region: str | None) -> str:

@@ -11,7 +11,8 @@ from leadstream.console import Failure
 from leadstream.embedded_postgres import PostgresUnavailable, find_postgres, has_postgres
 from leadstream.operations.control_socket import running_server
 from leadstream.operations.store_access import StoreAccess, store_of_running_server, store_of_system
-from leadstream.settings import Settings, variable_name
+from leadstream.settings import Settings
+from leadstream.variable_names import variable_name
 from leadstream.wiring import database_errors_explained, open_database, open_system
 from projections.connection import connect_watched
 from projections.source import bound_source

@@ -24,7 +24,8 @@ from projections import tables
 from projections.connection import Connection, connect_watched
 from projections.erasures import row_conditions, table_name
 from projections.person import Person, find_person
-from projections.tables import ANALYTICS_TABLES, READ_OPTIONS
+from projections.table_definition import READ_OPTIONS
+from projections.table_sets import ANALYTICS_TABLES
 from schemas.decode import Refusal, decode_source
 from schemas.envelope import Event
 from scoring.features.identity import is_anonymous

@@ -30,7 +30,7 @@ from leadstream.console import Failure, print_line, print_text
 from leadstream.operations.store_access import StoreAccess
 from projections.authoring import LOCK_TIMEOUT, Draft, PublishedVersion
 from projections.connection import connect_watched
-from projections.tables import hashed_key
+from projections.row_keys import hashed_key
 from schemas.control import EVERY_TENANT, FieldType, SettingsPublished
 from schemas.moment import moment_or_none
 from schemas.publications import publication_records

@@ -20,7 +20,7 @@ from psycopg.types.json import Jsonb
 
 from leadstream.active_models import active_by_shard
 from projections.connection import Connection, connect_watched
-from projections.tables import READ_OPTIONS
+from projections.table_definition import READ_OPTIONS
 from schemas.moment import millis, moment
 from scoring.models.active import ActiveModels
 from scoring.models.points import ONE_POINT

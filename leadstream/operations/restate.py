@@ -37,10 +37,7 @@ from leadstream.stages import STAGES
 from leadstream.wiring import repeated_for_every_partition
 from projections.connection import Connection, connect_watched
 from projections.migrate import migrate
-from projections.retention import remove_from_rebuilt
-from projections.tables import (
-    LIVE_SCHEMA,
-    READ_OPTIONS,
+from projections.public_tables import (
     api_keys,
     audit_log,
     crm_cursors,
@@ -58,7 +55,9 @@ from projections.tables import (
     user_sessions,
     users,
 )
-from projections.tables import hashed_key as row_key
+from projections.retention import remove_from_rebuilt
+from projections.row_keys import hashed_key as row_key
+from projections.table_definition import LIVE_SCHEMA, READ_OPTIONS
 from projections.views import create_views
 from projections.worker import project_records
 from schemas.decode import Refusal, decode_source, encode_source, key_of

@@ -36,7 +36,7 @@ from leadstream.settings import Settings
 from leadstream.wiring import database_errors_explained
 from projections.connection import Connection, connect_watched
 from projections.source import bound_source
-from projections.tables import LIVE_SCHEMA, PUBLIC_SCHEMA, READ_OPTIONS
+from projections.table_definition import LIVE_SCHEMA, PUBLIC_SCHEMA, READ_OPTIONS
 from schemas.topics import DEFAULT_PARTITIONS
 from streams.embedded import log
 from streams.engine.shard import FoldFailed

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 
 from projections.connection import Connection
-from projections.tables import lead_row_key
+from projections.row_keys import lead_row_key
 from scoring.models.flags import split_flags
 
 MOVERS: Final = 20

@@ -27,7 +27,7 @@ from projections.metrics import REMOVED
 from projections.rebuild import REBUILD_LOCK_ID
 from projections.retention import remove_old_rows
 from projections.source import embedded_log_exists
-from projections.tables import LIVE_SCHEMA
+from projections.table_definition import LIVE_SCHEMA
 from schemas import topics
 from schemas.decode import Refusal, decode_activity, decode_dead_letter, decode_source, decode_statement
 from schemas.envelope import Event

@@ -22,7 +22,7 @@ from leadstream.console import Failure, progress_bar
 from leadstream.operations.control_socket import ControlSocketError, ServerNote, append_to
 from leadstream.wiring import System, repeated_for_every_partition, status_of_driver
 from projections.connection import connect_watched
-from projections.tables import READ_OPTIONS
+from projections.table_definition import READ_OPTIONS
 from schemas.record import Outgoing, Record
 from schemas.topics import PARTITION_WIDE_KEY
 from streams.embedded.driver import NotStored

@@ -3,7 +3,7 @@
 from alembic import context
 
 from projections.migrate import alembic_options
-from projections.tables import metadata
+from projections.table_sets import ALL_TABLES
 
-context.configure(target_metadata=metadata, **alembic_options(context.config.attributes["connection"]))
+context.configure(target_metadata=ALL_TABLES, **alembic_options(context.config.attributes["connection"]))
 context.run_migrations()

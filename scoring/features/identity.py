@@ -5,7 +5,7 @@ and it sends every reassignment to the leads concerned. Claims are compared with
 with its owner: merges change owners, and only claims change homes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -207,6 +207,18 @@ class ForwardedIdentity(NamedTuple):
     path: list[str]
     final: bool
     settles: bool
+
+
+def owner_by_redirects(lead_id: str, redirect_of: Callable[[str], str | None]) -> str:
+    """Whose an identity with this home lead is in the end, by the redirects of all leads: as step after step of
+    `forwarded_identity` decides.
+    """
+    path = [lead_id]
+    while len(path) <= LONGEST_PATH and (to := redirect_of(path[-1])) is not None:
+        if to in path:
+            return min(path[path.index(to) :])
+        path.append(to)
+    return path[-1]
 
 
 def forwarded_identity(lead_id: str, redirect: str, path: list[str]) -> ForwardedIdentity:

@@ -1,12 +1,14 @@
 """The state of an identity in a lead, its stored form, and the merged features of all identities."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from msgspec import Struct, msgpack
 
 from scoring.features.features import (
     Features,
     NewerCodec,
+    WrittenField,
     decode_features,
     encode_features,
     merge_features,
@@ -15,6 +17,8 @@ from scoring.features.features import (
 )
 
 IDENTITY_CODEC = 1
+ADDRESS_FIELDS: Final = ("email", "phone")
+"""The profile fields that say who somebody is."""
 
 
 class LeadIdentity(Struct):
@@ -59,3 +63,16 @@ def features_of_lead(lead_id: str, identities: Mapping[str, LeadIdentity]) -> Fe
     whole = merge_features([part.features for part in parts])
     whole.fields = merge_fields([(part.home == lead_id, part.features) for part in parts])
     return with_keyed_events_counted(whole)
+
+
+def other_addresses(fields: Mapping[str, WrittenField], identities: Iterable[LeadIdentity]) -> list[str]:
+    """The addresses that identities have now and the lead's own `fields` do not show, sorted. They belong to the lead as well:
+    whoever gives the address of a lead that was merged into this one is this lead.
+    """
+    shown = _addresses_in(fields)
+    return sorted({address for each in identities for address in _addresses_in(each.features.fields)} - shown)
+
+
+def _addresses_in(fields: Mapping[str, WrittenField]) -> set[str]:
+    values = (fields[name][2] for name in ADDRESS_FIELDS if name in fields)
+    return {value for value in values if isinstance(value, str) and value}

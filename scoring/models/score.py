@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from scoring.features.calendar import DAY_MS, Calendar
-from scoring.features.features import Features, Session
+from scoring.features.features import ITEMS_KEPT, Features, Session
 from scoring.features.signals import INTERACTION_SIGNAL
 from scoring.features.view import Subject, View, profile_value, view_of, view_of_session
 from scoring.features.words import words_of
@@ -129,6 +129,8 @@ def explain_score(
             if change and model.mean is None:
                 capped = f"capped at {points_text((rule.cap or 0) * 1000)}"
                 parts.append(capped if change < 0 else _bound_text(rule, change))
+            if any(len(view.sets.get(name, ())) >= ITEMS_KEPT for name in rule.body.reads.sets):
+                parts.append(f"no more than {ITEMS_KEPT} different ones are counted")
             texts[entry] = f"{rule.name}: {', '.join(parts)}{weighted}"
     return [
         ExplainedLine(*entry, points, texts[entry])

@@ -253,6 +253,18 @@ def write_values(connection: Connection, values: Mapping[tuple[str, int, int], b
             )
 
 
+def write_without_lead(connection: Connection, values: Mapping[tuple[str, int, int], bytes]) -> None:
+    """Replaces keys and values of the records at these (topic, partition, position): they concern no lead any more, and no fold
+    applies them. The folds must be behind them.
+    """
+    if values:
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "update records set key = %s, value = %s where topic = %s and partition = %s and position = %s",
+                [(ERASED_KEY, value, *address) for address, value in values.items()],
+            )
+
+
 def write_compacted(connection: Connection, records: Sequence[Record]) -> None:
     """Keeps each key's newest record; a tombstone removes the key."""
     newest = {(record.topic, record.key): record for record in records}

@@ -16,7 +16,7 @@ from typing import Any
 
 import psycopg
 
-from schemas.record import LogPartition, Outgoing, Record, is_stub, stub_of
+from schemas.record import ERASED_KEY, LogPartition, Outgoing, Record, stub_of
 from schemas.topics import DEAD_LETTERS, EVENTS, partition_of
 from streams.embedded import log
 from streams.embedded.rows import COPY_FROM_ROWS, Connection
@@ -135,6 +135,8 @@ class Writer:
         self._written: list[Record] = []
         self._refused: set[tuple[str, int, int]] = set()
         """(topic, partition, position) of records that nobody may keep: they name a person who was erased."""
+        self._changed: dict[TaskId, EmbeddedTask] = {}
+        """The tasks that have folded in this transaction."""
         checkpoints = log.read_checkpoints(connection)
         self._tasks = {
             stage.source: [
@@ -218,6 +220,7 @@ class Writer:
                 if now is not None:
                     self._fire_timers(now)
                 self._fold(before)
+                self._collect_changes()
                 # 3. Records, outputs, changed parts of the state, timers and checkpoints are written.
                 self._store()
                 # 4. The read models and their positions are written.
@@ -256,7 +259,7 @@ class Writer:
             return self._stored.get((record.topic, record.partition), 0) > record.position
         stored = log.read_records(self._connection, *record[:3], 1)
         self._connection.commit()
-        return stored == [record] or (bool(stored) and is_stub(stored[0]))
+        return stored == [record] or (bool(stored) and stored[0].key == ERASED_KEY)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -270,6 +273,7 @@ class Writer:
             self._heads = dict(self._stored)
             self._written = []
             self._refused.clear()
+            self._changed.clear()
             self._state.forget()
             for task in self._all_tasks():
                 task.reset()
@@ -385,11 +389,19 @@ class Writer:
     def _fold_records(self, task: EmbeddedTask, records: Sequence[Record]) -> FoldOutcome:
         """Folds them, but appends no outputs."""
         outcome = task.shard.fold(records)
-        self._state.put(task.task_id, outcome.parts, outcome.timers)
+        self._changed[task.task_id] = task
         self._refused |= {(*task.log_partition, position) for position in outcome.refused}
         task.advance(outcome.applied)
         task.sweeping = outcome.applied < len(records)
         return outcome
+
+    def _collect_changes(self) -> None:
+        """Each changed state is encoded once, however many records of the transaction changed it."""
+        for task in self._changed.values():
+            changes = task.shard.changes()
+            self._state.put(task.task_id, changes.parts, changes.timers)
+            self._append(changes.outputs)
+        self._changed.clear()
 
     def _store(self) -> None:
         """Writes the rows of the transaction, in one round trip if they are few."""

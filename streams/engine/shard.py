@@ -1,11 +1,12 @@
 """A shard: the state of one partition of one stage, and folding chunks of records into it.
 
-A chunk goes in, an `FoldOutcome` comes out: what to write where. The shard itself writes nothing and
+A chunk goes in, a `FoldOutcome` comes out; `changes` then says what to write of all chunks since the last call,
+so a state is encoded once per transaction, however often it changed. The shard itself writes nothing and
 reads no clock. Its driver stores outputs, parts and the new position in one transaction, or stores
 nothing and calls `forget`; so every driver gives the same results.
 
-State is kept per key in parts, each encoded with its codec's version; folding a chunk rewrites
-only the parts that it touched. Decoded states of hot keys stay in a bounded cache.
+State is kept per key in parts, each encoded with its codec's version; only the parts that were touched are
+rewritten. Decoded states of hot keys stay in a bounded cache, and those that have changed until they are encoded.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -14,10 +15,10 @@ from itertools import islice
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from schemas.decode import Refusal, encode_dead_letter
-from schemas.record import ERASED_KEY, Outgoing, Record, is_stub
+from schemas.record import ERASED_KEY, Outgoing, Record
 from schemas.refusal import shorten
 from schemas.statements import DeadLetter
-from schemas.topics import DEAD_LETTERS, PARTITION_WIDE_KEY, partition_of
+from schemas.topics import DEAD_LETTERS, LEAD_ACTIVITY, PARTITION_WIDE_KEY, partition_of
 
 DEAD_LETTER_ORIGINAL_BYTES = 1_000_000
 """Of a record that cannot be read: its dead letter, in base64, must fit where any producer's record did."""
@@ -128,27 +129,34 @@ class RefusingStage(Protocol[SharedT_contra]):
 
 @runtime_checkable
 class SummarizingStage(Protocol[StateT_contra]):
-    """What a stage has besides if it emits something once per chunk and key, however many records changed it."""
+    """What a stage has besides if it emits something once per transaction and key, however many records changed it."""
 
     def summarize(self, state: StateT_contra, emit: Emit) -> None: ...
 
 
 class FoldOutcome(NamedTuple):
-    """What folding a chunk asks to be written, in one transaction."""
+    """What folding a chunk emits, and how far it came."""
 
     outputs: list[Outgoing]
-    parts: dict[tuple[str, str], bytes | None]
-    """(key, part) -> its new value; None: it was removed."""
-    timers: dict[str, int | None]
-    """key -> when its timer fires: the next moment (ms) at which time alone may change it; None: never."""
     applied: int
     """Records consumed; fewer than were passed in while a sweep is under way."""
     misplaced: int = 0
     """Of them, those that stood in another partition than their key's."""
     ends: Sequence[int] = ()
-    """How many outputs there were after each of them. What is emitted once per chunk comes behind."""
+    """How many outputs there were after each of them."""
     refused: Sequence[int] = ()
     """The positions of records that name a person who was erased: nobody may keep them."""
+
+
+class ShardChanges(NamedTuple):
+    """What has changed since it was last collected: to be written in the transaction of the outputs."""
+
+    outputs: list[Outgoing]
+    """What is emitted once per transaction and key; it comes behind the outputs of the records."""
+    parts: dict[tuple[str, str], bytes | None]
+    """(key, part) -> its new value; None: it was removed."""
+    timers: dict[str, int | None]
+    """key -> when its timer fires: the next moment (ms) at which time alone may change it; None: never."""
 
 
 class MisplacedRecord(Refusal):
@@ -221,40 +229,61 @@ class Shard(Generic[SharedT, StateT]):
         self._parts = parts
         self.cache_size = cache_size
         self._states: dict[str, StateT] = {}
+        self._changed: dict[str, StateT] = {}
+        """Those whose changes are not encoded yet; none of them leaves the cache."""
         self._shared: SharedT | None = None
 
     def forget(self) -> None:
         """Drop everything decoded: the transaction was rolled back."""
         self._states.clear()
+        self._changed.clear()
         self._shared = None
 
     def fold(self, records: Sequence[Record]) -> FoldOutcome:
         """Fold the records in order. Raises FoldFailed, naming the record, or StateUnreadableError; call
         `forget` then.
         """
-        chunk = _ChunkFold(self._timers, self._summary)
+        chunk = _ChunkFold()
         shared = self._open_shared()
-        read = [self._read(record) for record in records]
+        read = self._read(records)
         self._load({key for _, key in read if key is not None})
-        states, folded, emit, evolve = self._states, chunk.folded, chunk.emit, self.stage.evolve
+        states, changed, ends, outputs = self._states, self._changed, chunk.ends, chunk.outputs
+        emit, evolve, refusing = chunk.emit, self.stage.evolve, self._refusing
         origin_of = f"{self.partition}:%d"
-        applied = 0
         for record, (message, key) in zip(records, read, strict=True):
             try:
-                if self._refusing is not None and key is not None and self._refusing.refuses(shared, message):
+                if key is None:
+                    if not self._apply_to_all(shared, message, record, chunk):
+                        break
+                elif refusing is not None and refusing.refuses(shared, message):
                     chunk.refuse(record)
-                elif key is not None:
-                    folded[key] = state = states[key]
+                else:
+                    changed[key] = state = states[key]
                     evolve(shared, state, message, origin_of % record.position, emit)
-                elif not self._apply_to_all(shared, message, record, chunk):
-                    break
             except Exception as error:
                 raise FoldFailed(record, self.stage.name) from error
-            applied += 1
-            chunk.ends.append(len(chunk.outputs))
-        outcome = chunk.outcome(shared, applied)
+            ends.append(len(outputs))
+        return FoldOutcome(outputs, len(ends), chunk.misplaced, ends, chunk.refused)
+
+    def changes(self) -> ShardChanges:
+        """What all chunks since the last call have changed. Call it before the transaction of their outputs ends, and
+        before anything but this shard reads what is stored of it.
+        """
+        summaries = _ChunkFold()
+        parts: dict[tuple[str, str], bytes | None] = {}
+        timers = {}
+        if self._shared is not None:
+            parts = {(PARTITION_WIDE_KEY, part): value for part, value in self._shared.changes().items()}
+        for key, state in self._changed.items():
+            if self._summary is not None:
+                self._summary.summarize(state, summaries.emit)
+            for part, value in state.changes().items():
+                parts[key, part] = value
+            if self._timers is not None:
+                timers[key] = self._timers.next_timer(state)
+        self._changed.clear()
         self._trim()
-        return outcome
+        return ShardChanges(summaries.outputs, parts, timers)
 
     def fire_timers(self, keys: Sequence[str], now: int) -> tuple[list[Outgoing], dict[str, int | None]]:
         """For keys whose timer fires by `now`: wake-up records for those that time has really changed, and
@@ -281,28 +310,35 @@ class Shard(Generic[SharedT, StateT]):
         self._load({key})
         return self._states[key]
 
-    def _read(self, record: Record) -> tuple[Message | Refusal, str | None]:
-        """(its decoded message, the key whose state it concerns)"""
-        if is_stub(record):
-            return _STUB, None
-        try:
-            message = self.stage.decode(record)
-            key = self.stage.key_of(message)
-        except Refusal as refusal:
-            return refusal, None
-        except Exception as error:
-            raise FoldFailed(record, self.stage.name) from error
-        if key is not None and self._partitions is not None:
-            belongs = partition_of(key, self._partitions)
-            if belongs != record.partition:
-                return MisplacedRecord(record, key, belongs), None
-        return message, key
+    def _read(self, records: Sequence[Record]) -> list[tuple[Message | Refusal, str | None]]:
+        """Of each record its decoded message, and the key whose state it concerns."""
+        key_of, partitions = self.stage.key_of, self._partitions
+        read: list[tuple[Message | Refusal, str | None]] = []
+        for record in records:
+            if record.key == ERASED_KEY and (record.value is None or record.topic == LEAD_ACTIVITY):
+                read.append((_ERASED, None))
+                continue
+            try:
+                message = self.stage.decode(record)
+                key = key_of(message)
+            except Refusal as refusal:
+                read.append((refusal, None))
+                continue
+            except Exception as error:
+                raise FoldFailed(record, self.stage.name) from error
+            if key is not None and partitions is not None:
+                belongs = partition_of(key, partitions)
+                if belongs != record.partition:
+                    read.append((MisplacedRecord(record, key, belongs), None))
+                    continue
+            read.append((message, key))
+        return read
 
     def _apply_to_all(
         self, shared: SharedT, message: Message | Refusal, record: Record, chunk: "_ChunkFold"
     ) -> bool:
         """What concerns no single key. Whether it is consumed: false while its sweep is under way."""
-        if message is _STUB:
+        if message is _ERASED:
             return True
         if isinstance(message, Refusal):
             chunk.emit(
@@ -319,8 +355,8 @@ class Shard(Generic[SharedT, StateT]):
         cursor = self._sweep.sweep_cursor(shared, message)
         if cursor is None:
             return True
-        # What this chunk changed is not stored yet, so a key made in it is only found in the cache.
-        fresh = [k for k in chunk.folded if k > cursor]
+        # What changed is not stored yet, so a new key is only found here.
+        fresh = [k for k in self._changed if k > cursor]
         stored = self._parts.keys_after(cursor, self.SWEEP_STEP)
         keys = sorted({*fresh, *stored}, key=str.encode)
         more = len(stored) == self.SWEEP_STEP
@@ -328,8 +364,7 @@ class Shard(Generic[SharedT, StateT]):
             keys = [k for k in keys if k <= stored[-1]]
         self._load(keys)
         for key in keys:
-            state = self._states[key]
-            chunk.folded[key] = state
+            self._changed[key] = state = self._states[key]
             self._sweep.visit(shared, state, message, f"{origin}:{key}", chunk.emit)
         self._sweep.move_cursor(shared, message, keys[-1] if more else None)
         return not more
@@ -362,27 +397,27 @@ class Shard(Generic[SharedT, StateT]):
             raise StateUnreadableError(self.stage.name, self.partition, key, decode, error) from error
 
     def _trim(self) -> None:
+        """Only when nothing waits to be encoded: else a state that is opened again would lack its changes."""
+        if self._changed:
+            return
         surplus = len(self._states) - self.cache_size
         if surplus > 0:
             for key in list(islice(self._states, surplus)):
                 del self._states[key]
 
 
-_STUB: Message = object()
-"""What a stub is read as: nothing that any stage knows."""
+_ERASED: Message = object()
+"""What an erasure leaves of a record is read as this: nothing that any stage knows."""
 
 
 class _ChunkFold:
-    """What one call of `fold` emits and changes."""
+    """What one call of `fold` emits."""
 
-    def __init__(self, timers: TimedStage[Any, Any] | None, summary: SummarizingStage[Any] | None) -> None:
+    def __init__(self) -> None:
         self.outputs: list[Outgoing] = []
-        self.folded: dict[str, Any] = {}
         self.misplaced = 0
         self.refused: list[int] = []
         self.ends: list[int] = []
-        self._timers = timers
-        self._summary = summary
 
     def emit(self, topic: str, key: str, value: bytes | None) -> None:
         self.outputs.append(Outgoing(topic, key, value))
@@ -392,18 +427,6 @@ class _ChunkFold:
         stub = record._replace(key=ERASED_KEY, value=None)
         self.emit(DEAD_LETTERS, ERASED_KEY, encoded_dead_letter(stub, REFUSED_PERSON))
         self.refused.append(record.position)
-
-    def outcome(self, shared: SharedState, applied: int) -> FoldOutcome:
-        parts = {(PARTITION_WIDE_KEY, part): value for part, value in shared.changes().items()}
-        timers = {}
-        for key, state in self.folded.items():
-            if self._summary is not None:
-                self._summary.summarize(state, self.emit)
-            for part, value in state.changes().items():
-                parts[key, part] = value
-            if self._timers is not None:
-                timers[key] = self._timers.next_timer(state)
-        return FoldOutcome(self.outputs, parts, timers, applied, self.misplaced, self.ends, self.refused)
 
 
 def encoded_dead_letter(record: Record, reason: str, field: str | None = None) -> bytes:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from schemas.record import Record
 from schemas.topics import PARTITION_WIDE_KEY
 from scoring.features.features import NewerCodec
-from streams.engine.shard import FoldOutcome, Stage
+from streams.engine.shard import ShardChanges, Stage
 
 KEY_SEPARATOR = "\0"
 """Between key and part in a changelog record's key; no key of ours contains it."""
@@ -104,13 +104,13 @@ class StateStore:
         else:
             self._set(name, part, value)
 
-    def put(self, outcome: FoldOutcome, position: int) -> Iterator[ChangelogRecord]:
-        """Applies the outcome of a fold; yields its changelog records, except the position."""
+    def put(self, changes: ShardChanges, position: int) -> Iterator[ChangelogRecord]:
+        """Applies what folds have changed up to `position`; yields its changelog records, except the position."""
         self.position = position
-        for (key, part), value in outcome.parts.items():
+        for (key, part), value in changes.parts.items():
             self._set(key, part, value)
             yield ChangelogRecord(f"{key}{KEY_SEPARATOR}{part}".encode(), value)
-        yield from self.put_timers(outcome.timers)
+        yield from self.put_timers(changes.timers)
 
     def put_timers(self, timers: Mapping[str, int | None]) -> Iterator[ChangelogRecord]:
         for key, fires_at in timers.items():

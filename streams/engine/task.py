@@ -1,7 +1,7 @@
 """A task: one shard at work, its state store, and the queue of records that it has still to fold. No I/O.
 
-Folding changes the state store at once and returns what one transaction must make durable. If that
-transaction fails, the process ends: a task never takes anything back.
+Folding changes decoded states. `changes` encodes each of them once into the state store, and returns what one
+transaction must make durable. If that transaction fails, the process ends: a task never takes anything back.
 """
 
 from collections.abc import Mapping, Sequence
@@ -71,6 +71,8 @@ class Task:
         self.to_restore = 0
         self.dirty = False
         """The position has moved, and the changelog does not contain that yet."""
+        self._unstored = False
+        """States have changed, and the store does not contain that yet."""
         self._shard = Shard(stage, partition, store, partitions=partitions)
         self._skips: Mapping[int, str] = {}
         self._sweeping = False
@@ -107,14 +109,14 @@ class Task:
         return accepted
 
     def fold(self, most: int) -> tuple[int, TaskOutput]:
-        """(the amount of work in records, its output). Raises FoldFailed, LogUnreadableError."""
+        """(the amount of work in records, its output); `changes` has the rest. Raises FoldFailed, LogUnreadableError."""
         queue = self.queue
         if not queue:
             return 0, NO_OUTPUT
         waiting = queue.first(1 if self._sweeping else most)
         records = self._before_a_skip(waiting)
         if not records:
-            return 1, self._skip(queue, waiting[0])
+            return 1, self._skip(queue, waiting[0], self.changes())
         self._newest = records[-1].appended_at or 0
         self._shard.cache_size = cache_size(self.store)
         outcome = self._shard.fold(records)
@@ -124,9 +126,18 @@ class Task:
         self._counts.folded += outcome.applied
         self._counts.dead_letters += sum([out.topic == DEAD_LETTERS for out in outcome.outputs])
         self._counts.misplaced += outcome.misplaced
-        self.dirty = True
-        changes = list(self.store.put(outcome, queue.position))
-        return (most if self._sweeping else outcome.applied), TaskOutput(outcome.outputs, changes)
+        self.dirty = self._unstored = True
+        return (most if self._sweeping else outcome.applied), TaskOutput(outcome.outputs)
+
+    def changes(self) -> TaskOutput:
+        """What has changed since the last call: a commit collects it before it ends. Whatever else reads the store
+        calls it first.
+        """
+        if not self._unstored or self.queue is None:
+            return NO_OUTPUT
+        self._unstored = False
+        changes = self._shard.changes()
+        return TaskOutput(changes.outputs, list(self.store.put(changes, self.queue.position)))
 
     def timers(self, now: int) -> TaskOutput:
         """Fires timers once the task has caught up: a record that waits may be older than what a timer
@@ -137,7 +148,9 @@ class Task:
         return self.fire_timers(now)
 
     def fire_timers(self, now: int) -> TaskOutput:
-        """Wakes the keys that time has changed by `now`; corrects the timers of those that it has not."""
+        """Wakes the keys that time has changed by `now`; corrects the timers of those that it has not. Call `changes`
+        first.
+        """
         keys = self.store.due_keys(now, TIMERS_AT_ONCE)
         if not keys:
             return NO_OUTPUT
@@ -158,7 +171,7 @@ class Task:
         may be restored to what another owner did.
         """
         self.queue = None
-        self.dirty = False
+        self.dirty = self._unstored = False
         self._shard.forget()
 
     def _caught_up(self, now: int) -> bool:
@@ -180,8 +193,8 @@ class Task:
             )
         )
 
-    def _skip(self, queue: RecordQueue, record: Record) -> TaskOutput:
-        """The record becomes a dead letter instead of being folded."""
+    def _skip(self, queue: RecordQueue, record: Record, before: TaskOutput) -> TaskOutput:
+        """The record becomes a dead letter instead of being folded, behind what came before it."""
         reason = skip_reason(record, self._skips)
         if reason is None and record.unreadable is not None:
             raise LogUnreadableError(record, record.unreadable)
@@ -193,7 +206,8 @@ class Task:
             DEAD_LETTERS, record.key[:MOST_KEY_CHARACTERS], encoded_dead_letter(record, reason or "")
         )
         # If a timer wrote the record, it would write the same again. The key's next event sets a new timer.
-        return TaskOutput([output], list(self.store.put_timers({record.key: None})))
+        timer = self.store.put_timers({record.key: None})
+        return TaskOutput([*before.outputs, output], [*before.changes, *timer])
 
 
 def cache_size(store: StateStore) -> int:

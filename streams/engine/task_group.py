@@ -2,7 +2,8 @@
 
 A commit takes these steps; the numbers stand where the code takes them, here and in `Transactions.commit`.
 
-1. The tasks fold what waits in their queues, for a bounded time. Their state stores change at once.
+1. The tasks fold what waits in their queues, for a bounded time. Then each changed state is encoded once, into
+   their state stores.
 2. One transaction writes outputs and changelog records (state, timers, positions).
 3. It also takes the offsets of the sources, which only monitors read.
 4. It is committed. Readers of committed records see it from here on.
@@ -153,6 +154,9 @@ class TaskGroup:
             builder.add(task, output)
             self._drained(task)
             await asyncio.sleep(0)
+        for task in self.tasks:
+            if task in builder:
+                builder.add(task, task.changes())
         if ticking:  # now: the queue of a task that keeps up is empty after a fold, seldom before it
             self._fire_timers(builder)
         for task in self.tasks:

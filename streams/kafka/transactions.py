@@ -1,7 +1,7 @@
 """A commit on Kafka: one transaction holds outputs, changelog records and source offsets, or none of them.
 
-1. The task group folds what waits, for at most a quarter of a second. State stores change at once. If a fold
-   fails, nothing was sent, and the process ends.
+1. The task group folds what waits, for at most a quarter of a second. Then it encodes each changed state once. If
+   a fold fails, nothing was sent, and the process ends.
 2. A transaction begins. Outputs and changelog records (state, timers, positions) are sent and acknowledged. If this
    fails, the process ends. The broker aborts the transaction when it times out, or when the next owner opens the
    task group; the next owner restores state and positions as they were before.

@@ -25,6 +25,7 @@ from scoring.features.lead_identity import (
     decode_lead_identity,
     encode_lead_identity,
     features_of_lead,
+    other_addresses,
 )
 from scoring.features.qualification_override import QualificationOverride
 from scoring.features.signals import latest_event_type, revenue
@@ -269,6 +270,7 @@ def lead_card(state: LeadState) -> statements.LeadScored:
         qualification_override=_overridden_band(head.override),
         speed_to_lead=_contact_times(head.contact),
         last_event=latest_event_type(signals),
+        other_addresses=other_addresses(features.fields, state.identities.values()),
     )
 
 

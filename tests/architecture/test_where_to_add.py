@@ -13,7 +13,7 @@ from product_code import ROOT, tracked_texts
 from gateway.app import ROUTED_MODULES
 from leadstream.settings import Settings
 from projections import rows
-from projections.tables import READ_MODEL_TABLES
+from projections.table_sets import READ_MODEL_TABLES
 from schemas.envelope import tag_of
 from schemas.events import EVENT_TYPES
 

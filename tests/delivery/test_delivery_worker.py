@@ -529,8 +529,25 @@ def test_a_lead_that_the_read_models_do_not_have_yet_is_waited_for(outbox, recei
 
 
 def test_a_lead_that_was_merged_is_told_of_as_the_one_that_stays(outbox, receiver):
-    outbox.project(lead("bob", name="Bob"), lead("ada", redirect=None), triggered("send_webhook"))
-    outbox.execute("update live.leads set redirect = 'bob' where lead_id = 'ada'")
+    outbox.project(
+        lead("bob", name="Bob"),
+        lead("carl", name="Carl"),
+        lead("ada", redirect=None),
+        triggered("send_webhook"),
+    )
+    outbox.execute("update live.leads set redirect = 'carl', identities = 0 where lead_id = 'ada'")
+    outbox.execute("update live.leads set redirect = 'bob', identities = 0 where lead_id = 'carl'")
+    deliver(outbox, webhook_channel(receiver.url))
+    assert receiver.requests[0].json()["data"]["lead"]["name"] == "Bob"
+
+
+def test_of_leads_that_are_merged_in_a_circle_the_one_that_stays_is_told_of(outbox, receiver):
+    outbox.project(
+        lead("bob", name="Bob"), lead("carl", name="Carl"), lead("ada", name="Ada"), triggered("send_webhook")
+    )
+    outbox.execute("update live.leads set redirect = 'carl', identities = 0 where lead_id = 'ada'")
+    outbox.execute("update live.leads set redirect = 'bob', identities = 0 where lead_id = 'carl'")
+    outbox.execute("update live.leads set redirect = 'ada', identities = 3 where lead_id = 'bob'")
     deliver(outbox, webhook_channel(receiver.url))
     assert receiver.requests[0].json()["data"]["lead"]["name"] == "Bob"
 

@@ -21,7 +21,7 @@ from delivery.enrichment.enrichment_worker import (
 from delivery.enrichment.keys import company_domain, key_of
 from delivery.outcomes import DeliveryFailedError
 from projections.enrichment_queue import note_addresses
-from projections.tables import lead_row_key
+from projections.row_keys import lead_row_key
 from schemas.decode import decode_source
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)

@@ -9,7 +9,7 @@ from projection_records import append, open_log, recorded
 
 from projections.migrate import migrate
 from projections.rebuild import rebuild
-from projections.tables import execution_number
+from projections.row_keys import execution_number
 from projections.worker import project_records
 
 pytestmark = pytest.mark.postgres

@@ -13,7 +13,8 @@ from delivery.configuration import Channel, Limits
 from delivery.owners import Owner
 from gateway.scopes import ROLE_SCOPES, ROUTE_SCOPES
 from leadstream.operations import reference_pages
-from leadstream.settings import Settings, variable_name
+from leadstream.settings import Settings
+from leadstream.variable_names import variable_name
 from projections.workflow_queries import EXECUTION_STATUSES
 from schemas.envelope import tag_of
 from schemas.events import EVENT_TYPES

@@ -54,8 +54,9 @@ def folded(stage, partition, records):
     rest = list(records)
     while rest:
         outcome = shard.fold(rest[:100])
-        memory.put(outcome.parts)
-        said += outcome.outputs
+        changes = shard.changes()
+        memory.put(changes.parts)
+        said += [*outcome.outputs, *changes.outputs]
         rest = rest[outcome.applied :]
     return said, {key: parts for key, parts in memory.parts.items() if parts}
 

@@ -10,7 +10,7 @@ from scoring.features import lead_identity as holding
 from scoring.features.features import Features, NewerCodec
 from streams import published
 from streams.engine import state_store as engine_memory
-from streams.engine.shard import FoldOutcome
+from streams.engine.shard import ShardChanges
 from streams.engine.state_store import POSITION_KEY, STATE_FORMAT, STATE_FORMAT_KEY, StateStore
 from streams.score_leads import lead_state
 from streams.track_sessions import visitor_state
@@ -29,7 +29,7 @@ def played(history):
     """A memory that took these outcomes, with its changelog and the plain reading of both."""
     memory, changelog, stored, due = StateStore(), [], {}, {}
     for position, (changed, moments) in enumerate(history, 1):
-        changelog += memory.put(FoldOutcome([], changed, moments, 1), position)
+        changelog += memory.put(ShardChanges([], changed, moments), position)
         changelog += memory.position_changes()
         for (key, part), value in changed.items():
             stored.setdefault(key, {})[part] = value

@@ -38,7 +38,9 @@ from gateway.ports import Ports
 from projections.analytics_worker import compute_every_stale_lead
 from projections.facts import keys_of_bands
 from projections.migrate import migrate
-from projections.tables import ANALYTICS_TABLES, LIVE_SCHEMA, lead_row_key
+from projections.row_keys import lead_row_key
+from projections.table_definition import LIVE_SCHEMA
+from projections.table_sets import ANALYTICS_TABLES
 from scoring.analytics.settings import AnalyticsSettings
 from scoring.features.calendar import calendar
 

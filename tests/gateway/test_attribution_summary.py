@@ -12,7 +12,7 @@ from test_lifecycle_api import DAY, T0, House
 
 from authoring.active_models import built_in_rules
 from projections.analytics_worker import compute_every_stale_lead, no_settings
-from projections.tables import LIVE_SCHEMA
+from projections.table_definition import LIVE_SCHEMA
 from schemas.envelope import Campaign, Context, TrafficOrigin
 from scoring.attribution.attribution_text import compile_attribution
 from scoring.attribution.rules import TOUCH_MODELS, built_in_attribution

@@ -33,12 +33,13 @@ ADDRESSES = (
     "/api/lead-tracking/lifecycle/{}/current",
     "/api/lead-qualification/lead-scores/?lead_id={}",
     "/api/lead-qualification/lead-scores/history/?lead_id={}",
+    "/api/call-list/reasons?lead_id={}",
 )
 WITHOUT_MOMENT = {
     "/api/audit": "a list of what callers did, by their own moments",
     "/api/notifications": "an inbox, which is of its reader",
     "/api/questions": "what a chat asks next",
-    "/api/call-list/reasons": "beside the list of now",
+    "/api/call-list/reasons": "beside a list, which has the past only, as it was recorded (`as_of`)",
     "/api/events/{event_id}": "what became of one event, which is not a state of the lead",
     "/api/lead-qualification/workflow-executions/": "a list of executions by their own moments (`from`, `to`)",
     "/api/lead-score/session/{session_id}": "one session; those of a lead at a moment are in /api/leads/ID?as_of=",

@@ -17,7 +17,7 @@ from gateway.app import create_app
 from leadstream.settings import Settings
 from leadstream.wiring import open_system, ports_of
 from projections.analytics_worker import compute_every_stale_lead
-from projections.tables import LIVE_SCHEMA
+from projections.table_definition import LIVE_SCHEMA
 from schemas.events import PageViewed
 from schemas.moment import millis
 from scoring.analytics.settings import AnalyticsSettings

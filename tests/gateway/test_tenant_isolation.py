@@ -79,6 +79,9 @@ NEUTRAL = frozenset(
         "limit",
         "offset",
         "cursor",
+        "before",
+        "source",
+        "type",
         "known",
         "after",
         "sort",
@@ -172,6 +175,7 @@ def number_in(path: str, made: "Made") -> str:
 
 QUERY_VALUES = {
     "lead_id": LEAD,
+    "id": LEAD,
     "visitor_id": VISITOR,
     "session_id": CHAT,
     "q": Ids(MARK, "nobody--0"),

@@ -10,7 +10,7 @@ from leadstream.clock import utc_now
 from leadstream.settings import Settings
 from leadstream.stages import STAGES
 from leadstream.wiring import genesis
-from projections.tables import READ_OPTIONS
+from projections.table_definition import READ_OPTIONS
 from schemas.topics import EVENTS, LEAD_ACTIVITY, partition_of, visitor_key
 
 

@@ -20,7 +20,7 @@ from leadstream.operations import migrate_to_kafka
 from leadstream.operations import store_access_kafka as reach_kafka
 from leadstream.operations.open_store import open_store
 from leadstream.settings import Settings
-from projections.tables import READ_OPTIONS
+from projections.table_definition import READ_OPTIONS
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
 from tests.forked_programs import Program

@@ -26,7 +26,7 @@ from leadstream.settings import Settings
 from leadstream.wiring import open_system, ports_of
 from leadstream.wiring_kafka import kafka_ports, make_topics
 from projections.migrate import migrate
-from projections.tables import READ_OPTIONS
+from projections.table_definition import READ_OPTIONS
 from tests.forked_programs import Program
 from tests.leadstream.chats import answers_of_concurrent_callers, right_answers
 from tests.leadstream.command_line import Server, environment, leadstream, serving, serving_once

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from gateway.door.resolving import AddressQuery
 from leadstream.operations.restate import RecordedItem, _chunks, _runs
-from projections.tables import hashed_key as row_key
+from projections.row_keys import hashed_key as row_key
 from schemas.decode import encode_source, key_of
 from schemas.envelope import Event
 from schemas.events import ContactShared, LeadsMerged, QrScanned

@@ -23,7 +23,7 @@ from leadstream.stages import STAGES
 from leadstream.wiring import genesis
 from projections.archive import archived_events, store_events
 from projections.rebuild import REBUILD_LOCK_ID, rebuild
-from projections.tables import READ_MODEL_TABLES
+from projections.table_sets import READ_MODEL_TABLES
 from projections.worker import project_records
 from schemas import events as e
 from schemas.decode import decode_source, encode_source, key_of

@@ -27,7 +27,7 @@ from leadstream.operations.recalculation import (
     recalculate,
     recalculate_what_is_due,
 )
-from projections.tables import READ_OPTIONS
+from projections.table_definition import READ_OPTIONS
 from scoring.models.model import built_in_models
 from streams.score_leads.lead_state import LeadState
 

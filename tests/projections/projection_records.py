@@ -9,7 +9,8 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-from projections.tables import LIVE_SCHEMA, READ_MODEL_TABLES
+from projections.table_definition import LIVE_SCHEMA
+from projections.table_sets import READ_MODEL_TABLES
 from schemas import statements as say
 from schemas.activity import (
     Activity,

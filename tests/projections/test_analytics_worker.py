@@ -31,6 +31,7 @@ from stream_histories import history, specs
 from stream_simulator import Pipeline
 
 from projections import analytics_worker as analytics
+from projections.analytics_tables import stale_leads
 from projections.analytics_worker import (
     ReadSettings,
     TurnTaker,
@@ -43,7 +44,10 @@ from projections.analytics_worker import (
 from projections.lifecycle import TOUCHPOINT_TYPES
 from projections.migrate import migrate
 from projections.rebuild import rebuild
-from projections.tables import ANALYTICS_TABLES, LIVE_SCHEMA, PROJECTED_TOPICS, lead_row_key, stale_leads
+from projections.row_keys import lead_row_key
+from projections.table_definition import LIVE_SCHEMA
+from projections.table_sets import ANALYTICS_TABLES
+from projections.tables import PROJECTED_TOPICS
 from projections.worker import project_records
 from schemas.record import Outgoing, Record
 from schemas.topics import partition_of

@@ -11,7 +11,8 @@ from psycopg.rows import dict_row
 
 from projections.lead_facts import count_facts, facts_of_rows, select_facts
 from projections.queries import sql_and_parameters
-from projections.tables import READ_OPTIONS, lead_row_key
+from projections.row_keys import lead_row_key
+from projections.table_definition import READ_OPTIONS
 from projections.worker import project_records
 from schemas import events as e
 from schemas import statements as say

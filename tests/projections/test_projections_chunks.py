@@ -28,7 +28,7 @@ from projections.facts import UnreadableRecordError
 from projections.positions import PositionGapError
 from projections.source import SourceError
 from projections.state_rows import SCORE_LEADS, TRACK_SESSIONS, stage_of
-from projections.tables import SHADOW_SCHEMA
+from projections.table_definition import SHADOW_SCHEMA
 from projections.worker import (
     MOST_SINGLE_INSERTS,
     NOTIFY_CHANNEL,

@@ -13,8 +13,8 @@ import schemas
 from projections import column_values
 from projections.channels import CHANNEL_FIXED_BY_TYPE, CHANNEL_OF_SOURCE, DEFAULT_CHANNEL_OF_TYPE, channel_of
 from projections.facts import CHANGES_OF_STATEMENT, changes_of_record
+from projections.row_keys import hashed_key
 from projections.rows import EngagementRow, LeadRow, LeadScoreRow
-from projections.tables import hashed_key
 from schemas import events as e
 from schemas.decode import decode_source
 from schemas.envelope import Campaign, Context, Device, Event, TrafficOrigin, tag_of

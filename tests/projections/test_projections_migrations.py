@@ -1,4 +1,4 @@
-"""Migrations end in exactly the tables that `projections.tables` defines."""
+"""Migrations end in exactly the tables that `projections.table_sets` lists."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -21,9 +21,10 @@ from projection_records import (
     score_changed,
 )
 
-from projections import rows, tables
+from projections import rows, table_sets
 from projections.migrate import OutdatedError, _alembic_config, check_current, connected_to_live, migrate
 from projections.rebuild import rebuild
+from projections.table_definition import LIVE_SCHEMA
 from projections.upserts import postgres_types_of
 from projections.views import create_views
 from projections.worker import project_records
@@ -48,7 +49,7 @@ def test_the_newest_migration_is_what_the_tables_say(database_url):
                 ),
             },
         )
-        assert compare_metadata(context, tables.metadata) == []
+        assert compare_metadata(context, table_sets.ALL_TABLES) == []
 
 
 def test_migrated_tables_are_those_that_a_rebuild_makes(database_url):
@@ -59,7 +60,7 @@ def test_migrated_tables_are_those_that_a_rebuild_makes(database_url):
         migrated = definitions(connection)
         rebuild(database_url)
         assert definitions(connection) == migrated
-        assert {name for name, *_ in migrated} >= {table.name for table in tables.READ_MODEL_TABLES}
+        assert {name for name, *_ in migrated} >= {table.name for table in table_sets.READ_MODEL_TABLES}
 
 
 def test_every_text_compares_by_bytes(database_url):
@@ -126,7 +127,7 @@ def test_an_embedded_store_loses_nothing_when_it_learns_of_kafka(database_url):
         connection.execute("alter table live.engagement_history add column channel_group text")
         connection.execute(
             "alter table live.leads add revenue jsonb, add qualification_override jsonb, add speed_to_lead jsonb, "
-            "add snoozed_until timestamptz, drop search"
+            "add snoozed_until timestamptz, add other_addresses jsonb, drop search"
         )  # today's writer needs it; null, as then
         connection.execute("alter table live.score_history add column removed boolean")
         connection.execute(
@@ -158,7 +159,7 @@ def test_an_embedded_store_loses_nothing_when_it_learns_of_kafka(database_url):
         connection.execute("alter table live.engagement_history drop column channel_group")
         connection.execute(
             "alter table live.leads drop revenue, drop qualification_override, drop speed_to_lead, "
-            "drop snoozed_until, add search text collate \"C\" not null default ''"
+            "drop snoozed_until, drop other_addresses, add search text collate \"C\" not null default ''"
         )
         connection.execute(
             "alter table live.lead_scores drop tenant, drop identified, drop listed, drop created_at, drop stage, "
@@ -201,7 +202,7 @@ def shown(connection):
 def stored(connection):
     """The read models, their positions, the log and the state, as they were before Kafka."""
     names = ["public.positions", "public.records", "public.compacted", "public.heads", "public.state"]
-    names += ["public.dues", *(f"live.{table.name}" for table in tables.READ_MODEL_TABLES)]
+    names += ["public.dues", *(f"live.{table.name}" for table in table_sets.READ_MODEL_TABLES)]
     found = {
         name: connection.execute(f"select t::text from {name} t order by 1").fetchall()
         for name in names
@@ -220,7 +221,7 @@ def test_views_have_the_same_columns_in_both_modes(database_url):
         kafka = columns_of_views(connection)
         assert not any(shown(connection).values())
         open_log(database_url)
-        create_views(connection, tables.LIVE_SCHEMA)
+        create_views(connection, LIVE_SCHEMA)
         assert columns_of_views(connection) == kafka
         assert {view for view, *_ in kafka} == set(VIEWS)
         connection.execute(
@@ -263,9 +264,9 @@ def test_migrating_with_a_log_makes_its_views(database_url):
 
 
 def test_every_table_has_a_row_type_that_mypy_knows():
-    assert set(get_args(rows.Row)) == set(tables.TABLE_OF_ROW)
+    assert set(get_args(rows.Row)) == set(table_sets.TABLE_OF_ROW)
 
 
 def test_every_column_has_a_type_that_rows_are_sent_in():
-    for table in tables.READ_MODEL_TABLES:
+    for table in table_sets.READ_MODEL_TABLES:
         assert len(postgres_types_of(table)) == len(table.columns)

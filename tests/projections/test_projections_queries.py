@@ -37,7 +37,7 @@ from projections.lead_lists import (
 from projections.lead_scores import features_of
 from projections.migrate import migrate
 from projections.queries import LedgerCursor, sql_and_parameters
-from projections.tables import READ_OPTIONS
+from projections.table_definition import READ_OPTIONS
 from projections.worker import project_records
 from schemas import statements as say
 from schemas.record import Outgoing

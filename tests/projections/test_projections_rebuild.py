@@ -26,7 +26,7 @@ from projections.embedded_log import EmbeddedLog
 from projections.migrate import migrate
 from projections.positions import PositionGapError
 from projections.rebuild import NothingToRebuildError, RebuildRunsError, rebuild
-from projections.tables import READ_OPTIONS
+from projections.table_definition import READ_OPTIONS
 from projections.worker import project_records
 from schemas.record import Outgoing, Record
 

@@ -34,7 +34,7 @@ from psycopg.rows import dict_row
 from projections import worker
 from projections.facts import UnreadableRecordError
 from projections.positions import PositionGapError
-from projections.tables import hashed_key, lead_row_key, session_row_key
+from projections.row_keys import hashed_key, lead_row_key, session_row_key
 from projections.worker import MOST_SINGLE_INSERTS, NOTIFY_CHANNEL, project_records
 from schemas import statements as say
 from schemas.activity import IdentityAttached, IdentityDelta

@@ -24,8 +24,9 @@ from projections.history import (
     refuse_loss,
     tables_filled_from,
 )
+from projections.public_tables import event_archive
 from projections.rebuild import rebuild
-from projections.tables import READ_MODEL_TABLES, TABLE_OF_ROW, event_archive
+from projections.table_sets import READ_MODEL_TABLES, TABLE_OF_ROW
 from projections.upserts import collapse_changes
 from projections.worker import _changes_or_dead_letter, contained_positions, project_chunks
 from schemas.record import Chunk, LogPartition, Outgoing, Record

@@ -15,7 +15,7 @@ from projections.analytics_worker import compute_every_stale_lead
 from projections.migrate import migrate
 from projections.rebuild import rebuild
 from projections.reports import QUERIES, create_reports
-from projections.tables import LIVE_SCHEMA
+from projections.table_definition import LIVE_SCHEMA
 from tests.leadstream.systems_doors import visited
 from tests.projections.reports_reader import assert_reads_reports_only, reports_reader
 

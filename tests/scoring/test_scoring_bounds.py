@@ -2,7 +2,8 @@
 
 from decimal import Decimal
 
-from leads_given import DAY_MS, T0, features_of, happened, shipped, visit
+import pytest
+from leads_given import DAY_MS, IDLE, T0, UTC, features_of, happened, shipped, visit
 
 from scoring.features.features import (
     CUSTOM_KEPT,
@@ -14,6 +15,7 @@ from scoring.features.features import (
     put_session,
 )
 from scoring.features.signals import LONGEST_FIELD_TEXT
+from scoring.models.model import Subject, compile_model, explain_score
 
 
 def hostile() -> Features:
@@ -69,3 +71,25 @@ def test_a_long_item_is_told_apart_by_its_hash():
     items = features_of(asked).sets["questions"]
     assert len(items) == 2
     assert all(len(item) == 17 and item.startswith("#") for item in items)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        'each = "distinct questions", points = 1',
+        'steps = "distinct questions", below = [[3, 1]], otherwise = 5',
+    ],
+)
+def test_a_line_says_when_there_may_be_more_different_values_than_are_counted(rule):
+    signal = 'asked = { event = "question_answered", distinct = "question_id" }'
+    model = compile_model(
+        f'model = "m"\n[signals]\n{signal}\n[groups.g]\nrules = [{{ name = "Questions", {rule} }}]'
+    )
+    answers = [happened("question_answered", question_id=f"q{number}") for number in range(130)]
+
+    def line(count):
+        subject = Subject(features_of(answers[:count], [model]), "new")
+        return explain_score(model, subject, T0, UTC, IDLE)[0].text
+
+    limit = ", no more than 128 different ones are counted"
+    assert (line(127).endswith(limit), line(128).endswith(limit), line(130)) == (False, True, line(128))

@@ -80,7 +80,7 @@ def history(spec, *, merges=True, shared=True, cycles=False, stages=True):
         }
         web = envelope | {"visitor_id": visitor}
         if camp > 1:
-            web["context"] = Context(campaign=Campaign(source="xy"[camp - 2]))
+            web["context"] = Context(campaign=Campaign(source="xy"[camp - 2], medium=(None, "cpc")[camp - 2]))
         if mode == 3:
             web["session_id"] = f"s{l % 2}"
         if k < 14:

@@ -104,8 +104,8 @@ def sessions_of(events):
     }
 
 
-def reference(events, *, merges=True):
-    """Lead -> (signals, fields, sessions); signals: name -> (count, first, last, {day: count})."""
+def parts_and_redirects(events):
+    """(the segments of every key, lead -> the lead that it was merged into)."""
     keys, redirects = defaultdict(list), {}
     for event in events:
         keys[key_of(event)].append(event)
@@ -119,6 +119,39 @@ def reference(events, *, merges=True):
                     redirects[event.lead_id] = event.into
                 elif isinstance(event, e.MergeUndone):
                     redirects[event.lead_id] = None
+    return parts, redirects
+
+
+def addresses(events):
+    """Lead -> every e-mail and phone that is the last one of somebody behind a key whose lead it is, or was merged into it."""
+    parts, redirects = parts_and_redirects(events)
+    found = defaultdict(set)
+    for home, _, counted, _ in parts:
+        last = {}
+        for t, event in counted:
+            for name in ("email", "phone"):
+                if isinstance(event, e.ProfileUpdated) and name in event.fields:
+                    last[name] = max(last.get(name, (-1, "", "")), (t, event.event_id, event.fields[name]))
+        found[root_of(home, redirects)] |= {value for _, _, value in last.values()}
+    return {lead: values for lead, values in found.items() if values}
+
+
+def first_touches(events):
+    """Lead -> (when, event, source) of the first event that tells whence the person came."""
+    parts, redirects = parts_and_redirects(events)
+    found = defaultdict(list)
+    for home, _, counted, _ in parts:
+        for t, event in counted:
+            medium = event.context.campaign.medium if event.context and event.context.campaign else None
+            source = "ads" if medium == "cpc" else "form" if kind_of(event) == "form_submitted" else None
+            if source is not None:
+                found[root_of(home, redirects)].append((t, event.event_id, source))
+    return {lead: min(touches) for lead, touches in found.items()}
+
+
+def reference(events, *, merges=True):
+    """Lead -> (signals, fields, sessions); signals: name -> (count, first, last, {day: count})."""
+    parts, redirects = parts_and_redirects(events)
     leads, once = {}, {}
     for home, _, counted, web in parts:
         if not counted:

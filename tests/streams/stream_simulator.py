@@ -137,12 +137,14 @@ class Pipeline:
 
     def step(self, topic, partition, size, *, crash=False):
         start = self.done[topic][partition]
-        outcome = self.shard(topic, partition).fold(self.logs[topic][partition][start : start + size])
+        shard = self.shard(topic, partition)
+        outcome = shard.fold(self.logs[topic][partition][start : start + size])
+        changes = shard.changes()
         if crash:
             return
-        self.stores[topic][partition].write(outcome.parts)
+        self.stores[topic][partition].write(changes.parts)
         self.done[topic][partition] += outcome.applied
-        for outgoing in outcome.outputs:
+        for outgoing in (*outcome.outputs, *changes.outputs):
             self.append(outgoing)
 
     def run(self, seed, events=(), *, timers=0, models=(), crash=0.15, burst=4, check=None, limit=50_000):

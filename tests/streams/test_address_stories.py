@@ -9,7 +9,7 @@ import itertools
 from msgspec import msgpack
 from stream_stories import DAY, HOUR, MINUTE, Story, happened
 
-from gateway.door.resolving import MADE_LEAD_ID_PREFIX, AddressMatches, with_resolved_leads
+from gateway.door.resolving import MADE_LEAD_ID_PREFIX, AddressMatches, leads_of_address, with_resolved_leads
 from schemas.topics import EVENTS, visitor_key
 from scoring.features.identity import MOST_IDENTITIES, Visitor, is_anonymous
 
@@ -34,12 +34,14 @@ class House:
 
     def _one(self, asked):
         cards = [c for c in self.story.pipeline.cards.values() if c and c.identified and c.identities]
-        has = {c.lead_id: (c.fields.get("email"), c.fields.get("phone")) for c in cards}
         return AddressMatches(
             *self._first_person(visitor_key(asked.tenant, asked.visitor_id)),
-            tuple(lead for lead, (email, _) in has.items() if asked.email and email == asked.email),
-            tuple(lead for lead, (_, phone) in has.items() if asked.phone and phone == asked.phone),
+            *(self._leads_with(kind, getattr(asked, kind), cards) for kind in ("email", "phone")),
         )
+
+    def _leads_with(self, kind, address, cards):
+        own = [c.lead_id for c in cards if address and c.fields.get(kind) == address]
+        return leads_of_address(own, [c.lead_id for c in cards if address in c.other_addresses])
 
     def _first_person(self, key):
         for store in self.story.pipeline.stores[EVENTS]:
@@ -59,11 +61,14 @@ class House:
     def leads(self):
         return {c.lead_id for c in self.story.pipeline.cards.values() if c and c.identities}
 
-    def page(self, visitor):
-        return self._happened("page_viewed", visitor_id=visitor)
+    def page(self, visitor, **fields):
+        return self._happened("page_viewed", visitor_id=visitor, **fields)
 
     def gives(self, visitor, email):
-        return self._happened("contact_shared", visitor_id=visitor, email=email)
+        return self.shares(visitor, email=email)
+
+    def shares(self, visitor, **addresses):
+        return self._happened("contact_shared", visitor_id=visitor, **addresses)
 
     def crm(self, kind, lead, **fields):
         return self._happened(kind, lead_id=lead, source="crm", **fields)
@@ -132,6 +137,64 @@ def test_who_was_merged_away_is_not_found_and_the_lead_that_stays_is():
     house.when(house.crm("merge_undone", made))
     assert house.story.card(made).counts["page_viewed"] == 1
     assert house.story.card("crm-1").counts["page_viewed"] == 2
+
+
+ANOTHER = "emily@home.io"
+PHONE = "+4915112345678"
+
+
+def addresses_of(card):
+    return {*card.other_addresses, *(card.fields[name] for name in ("email", "phone") if name in card.fields)}
+
+
+def merged_house():
+    """Emily as the CRM has her twice, each record with an address; the older one was merged into the newer."""
+    house = House()
+    house.when(
+        house.crm("profile_updated", "crm-old", fields={"email": EMILY, "phone": PHONE}),
+        house.crm("profile_updated", "crm-new", fields={"email": ANOTHER}),
+    )
+    return house.when(house.crm("leads_merged", "crm-old", into="crm-new"))
+
+
+def test_whoever_gives_an_address_of_a_merged_lead_is_the_lead_that_stayed():
+    house = merged_house()
+    house.when(house.page("by-mail")).when(house.gives("by-mail", EMILY))
+    house.when(house.page("by-phone")).when(house.shares("by-phone", phone=PHONE))
+    house.when(house.page("by-both")).when(house.shares("by-both", email=EMILY, phone=PHONE))
+    house.when(house.crm("email_opened", "crm-old")).when(house.page("log-in", lead_id="crm-old"))
+    assert house.leads() == {"crm-new"}
+    card = house.story.card("crm-new")
+    assert (card.counts["page_viewed"], card.counts["email_opened"]) == (4, 1)
+    assert addresses_of(card) == {EMILY, ANOTHER, PHONE}
+
+
+def test_a_chain_of_merges_leads_to_its_end_and_an_undone_one_back():
+    house = merged_house()
+    house.when(house.crm("profile_updated", "crm-last", fields={"email": FRED}))
+    house.when(house.crm("leads_merged", "crm-new", into="crm-last"))
+    house.when(house.page("a")).when(house.gives("a", EMILY)).when(house.page("b")).when(
+        house.gives("b", ANOTHER)
+    )
+    assert house.leads() == {"crm-last"}
+    assert addresses_of(house.story.card("crm-last")) == {EMILY, ANOTHER, FRED, PHONE}
+    house.when(house.crm("merge_undone", "crm-old"))
+    house.when(house.page("c")).when(house.gives("c", EMILY))
+    assert house.leads() == {"crm-last", "crm-old"}
+    assert house.story.card("crm-old").counts["page_viewed"] == 1
+    assert addresses_of(house.story.card("crm-old")) == {EMILY, PHONE}
+    assert addresses_of(house.story.card("crm-last")) == {
+        EMILY,
+        ANOTHER,
+        FRED,
+    }  # device a gave hers to the last one
+
+
+def test_a_lead_that_shows_an_address_is_nearer_than_one_into_which_it_came_by_a_merge():
+    house = merged_house()
+    house.when(house.crm("profile_updated", "crm-3", fields={"email": EMILY}))
+    house.when(house.page("a")).when(house.gives("a", EMILY))
+    assert house.story.card("crm-3").counts["page_viewed"] == 1
 
 
 def test_the_fifty_first_device_parks_in_a_lead_of_its_own_and_goes_on_there():

@@ -11,7 +11,7 @@ from authoring.revisions import control_record_of, newest_if_unchanged, publicat
 from leadstream.evaluation.model_sets import ModelSet
 from leadstream.wiring import genesis
 from projections.authoring import PublishedVersion
-from projections.rows import Draft
+from projections.public_rows import Draft
 from schemas.control import EVERY_TENANT, ModelPublished
 from schemas.decode import decode_activity, decode_source, encode_activity, encode_source
 from schemas.moment import moment

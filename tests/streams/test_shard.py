@@ -41,7 +41,9 @@ def scored(leads):
     first, store = Store(), Store()
     outcome = Shard(TRACK_SESSIONS, 0, first).fold(records(EVENTS, *(page(i) for i in range(leads))))
     activity = [publication(1), *(o.value for o in outcome.outputs if o.topic == LEAD_ACTIVITY)]
-    store.write(Shard(SCORE_LEADS, 0, store).fold(records(LEAD_ACTIVITY, *activity)).parts)
+    second = Shard(SCORE_LEADS, 0, store)
+    second.fold(records(LEAD_ACTIVITY, *activity))
+    store.write(second.changes().parts)
     return store
 
 
@@ -66,11 +68,11 @@ def test_a_record_in_another_partition_than_its_keys_changes_no_state(stage):
     outcome = shard.fold([Record(topic, home, 0, key, value)])
     assert outcome.misplaced == 0
     assert not [o for o in outcome.outputs if o.topic == DEAD_LETTERS]
-    store.write(outcome.parts)
+    store.write(shard.changes().parts)
     elsewhere = [Record(topic, (home + 1) % 5, n, key, value) for n in (1, 2)]
     for reader in (shard, Shard(stage, home, store, partitions=5)):
         again = reader.fold(elsewhere)
-        assert (again.misplaced, again.applied, again.parts) == (2, 2, {})
+        assert (again.misplaced, again.applied, reader.changes().parts) == (2, 2, {})
         letters = [decode_dead_letter(o.value) for o in again.outputs]
         assert all("set partitioner=murmur2_random" in letter.reason for letter in letters)
         assert [letter.position for letter in letters] == [1, 2]
@@ -85,7 +87,7 @@ def test_a_record_behind_a_sweep_is_a_dead_letter_once():
         shard = Shard(SCORE_LEADS, 0, store)
         shard.SWEEP_STEP = 10
         outcome = shard.fold(chunk)
-        store.write(outcome.parts)
+        store.write(shard.changes().parts)
         letters += sum(o.topic == DEAD_LETTERS for o in outcome.outputs)
         chunk, rounds = chunk[outcome.applied :], rounds + 1
     assert letters == 1
@@ -104,8 +106,10 @@ def test_a_model_that_does_not_compile_is_a_dead_letter_that_says_why():
 
 def test_a_version_that_is_not_above_the_one_in_force_changes_nothing():
     store = scored(3)
-    outcome = Shard(SCORE_LEADS, 0, store).fold(records(LEAD_ACTIVITY, publication(1)))
-    assert (outcome.outputs, outcome.parts, outcome.applied) == ([], {}, 1)
+    shard = Shard(SCORE_LEADS, 0, store)
+    outcome = shard.fold(records(LEAD_ACTIVITY, publication(1)))
+    assert (outcome.outputs, outcome.applied) == ([], 1)
+    assert shard.changes() == ([], {}, {})
 
 
 def test_what_is_folded_is_the_same_with_any_size_of_cache():
@@ -114,9 +118,10 @@ def test_what_is_folded_is_the_same_with_any_size_of_cache():
         shard = Shard(TRACK_SESSIONS, 0, store, cache_size=cache)
         for start in range(0, 60, 7):
             chunk = records(EVENTS, *(page(i % 20) for i in range(start, start + 7)))
-            outcome = shard.fold(chunk)
-            store.write(outcome.parts)
-            out += outcome.outputs
+            out += shard.fold(chunk).outputs
+            changes = shard.changes()
+            store.write(changes.parts)
+            out += changes.outputs
         return store.parts, out
 
     assert fold(0) == fold(3) == fold(1000)

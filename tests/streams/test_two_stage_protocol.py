@@ -12,7 +12,7 @@ from example_counts import scaled
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stream_histories import DAY, MINUTE, START, history, key_of_lead, specs
-from stream_reference import reference
+from stream_reference import addresses, first_touches, parts_and_redirects, reference, root_of
 from stream_simulator import MOMENT, SETTINGS, WORKFLOWS, Pipeline, refold
 from stream_workflows import fired_by_ledger
 
@@ -24,7 +24,7 @@ from schemas.moment import millis, moment
 from schemas.record import Record
 from schemas.topics import LEAD_ACTIVITY, PARTITION_WIDE_KEY
 from scoring.features.calendar import calendar
-from scoring.features.identity import is_anonymous
+from scoring.features.identity import is_anonymous, owner_by_redirects
 from scoring.models.model import Subject, rounded_points, score_lead
 from streams.published import compiled_model
 from streams.track_sessions import VisitorState
@@ -231,6 +231,61 @@ def test_the_copy_at_the_owner_is_what_the_visitor_wrote(spec, seed):
                     held = leads[key_of_lead(segment.owner)].identities[f"{key}#{number}"]
                     assert held.epoch == segment.epoch
                     assert plain(held.features) == plain(state.bodies[number].features)
+
+
+addressed = st.tuples(
+    st.sampled_from([13, 13, 13, 14, 18, 21, 22]),
+    st.integers(0, 3),
+    st.sampled_from([0, 0, 1, 1, 2, 3]),
+    st.sampled_from([0, 1, 30]),
+    st.sampled_from([0, 40]),
+    st.just(0),
+    st.sampled_from([0, 1, 2, 2]),
+)
+"""Phones and e-mails of visitors and leads, which are merged and split."""
+
+
+@EXAMPLES
+@given(st.one_of(specs(), st.lists(addressed, min_size=8, max_size=30)), seeds, st.booleans())
+def test_a_lead_has_the_addresses_of_every_lead_that_was_merged_into_it(spec, seed, cycles):
+    """By them its owner is looked up: whatever interleaves, no address of a merged lead is of nobody, or of a lead that went."""
+    events = history(spec, cycles=cycles)
+    pipeline = started().run(seed, events, timers=3, crash=0.2)
+    cards = [card for card in pipeline.cards.values() if card is not None]
+    found = {
+        card.lead_id: {value for name in ("email", "phone") if (value := card.fields.get(name))}
+        | set(card.other_addresses)
+        for card in cards
+    }
+    assert {lead: values for lead, values in found.items() if values} == addresses(events)
+    for card in cards:
+        shown = {card.fields.get("email"), card.fields.get("phone")}
+        assert card.other_addresses == sorted(set(card.other_addresses) - shown)
+
+
+@EXAMPLES
+@given(specs(), seeds, st.booleans())
+def test_the_first_touch_of_a_lead_is_the_first_in_time(spec, seed, cycles):
+    """Whatever came late, and whichever lead it came from by a merge."""
+    events = history(spec, cycles=cycles)
+    pipeline = started().run(seed, events, timers=3, crash=0.2)
+    leads = [state for state in pipeline.leads().values() if state.identities]
+    found = {state.lead_id: state.features.first_touch for state in leads if state.features.first_touch}
+    assert {lead: tuple(touch) for lead, touch in found.items()} == first_touches(events)
+
+
+@EXAMPLES
+@given(specs(), seeds, st.booleans())
+def test_who_owns_a_merged_lead_follows_from_the_redirects_alone(spec, seed, cycles):
+    """As the API says it of a lead that was merged, over any chain and circle of merges."""
+    events = history(spec, cycles=cycles)
+    parts, redirects = parts_and_redirects(events)
+    pipeline = started().run(seed, events, timers=3)
+    stored = {card.lead_id: card.redirect for card in pipeline.cards.values() if card is not None}
+    owners = {name: state.lead_id for state in pipeline.leads().values() for name in state.identities}
+    for home, name, counted, _ in parts:
+        if counted:
+            assert owner_by_redirects(home, stored.get) == root_of(home, redirects) == owners[name]
 
 
 @EXAMPLES

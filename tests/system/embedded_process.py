@@ -17,13 +17,20 @@ from schemas.moment import moment
 from schemas.publications import publication_records
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
+from streams.embedded import writer
+from streams.engine.shard import Shard
 
 REQUEST = 200
 WAITING = 4
 
 
 def main(url: str, events: str, start: str, model: str = "", version: str = "0", channels: str = "") -> None:
-    """With `channels`, the configuration of delivery, it delivers, too."""
+    """With `channels`, the configuration of delivery, it delivers, too. With a model, it sweeps the leads in many small steps,
+    each with a commit.
+    """
+    if model:
+        Shard.SWEEP_STEP = 20
+        writer.COMMIT_SECONDS = writer.TURN_SECONDS = 0
     lines = Path(events).read_bytes().splitlines()
     settings = Settings(database_url=url, partitions=6, delivery=Path(channels) if channels else None)
     with open_system(settings) as system, delivery_beside(system, settings) if channels else nullcontext():

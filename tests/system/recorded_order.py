@@ -10,8 +10,8 @@ import msgspec
 import psycopg
 
 from leadstream.active_models import analytics_settings
+from projections.analytics_tables import stale_leads
 from projections.analytics_worker import compute_every_stale_lead
-from projections.tables import stale_leads
 from schemas import statements as say
 from schemas.activity import IdentityAttached, IdentityDelta
 from schemas.decode import decode_activity, decode_source, decode_statement, key_of
@@ -80,9 +80,10 @@ def refold(activity):
         at = 0
         while at < len(records):
             outcome = shard.fold(records[at : at + 777])
-            store.write(outcome.parts)
+            changes = shard.changes()
+            store.write(changes.parts)
             at += outcome.applied
-            for out in outcome.outputs:
+            for out in (*outcome.outputs, *changes.outputs):
                 if out.topic == LEAD_SCORES:
                     cards[out.key] = None if out.value is None else decode_statement(out.value)
                 elif out.topic != EVENTS:

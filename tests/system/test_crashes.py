@@ -7,9 +7,11 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
 import pytest
 from chat_sessions import assert_chat_sessions, chat_sessions
 from entangled import CROWD_EVENTS, GROUP_EVENTS, assert_entangled, entangled, mixed_in
@@ -33,15 +35,18 @@ from leadstream.settings import Settings
 from leadstream.simulation.simulate import simulated_events
 from leadstream.wiring import open_system, repeated_for_every_partition
 from projections.rebuild import rebuild
+from projections.row_keys import lead_row_key
 from schemas.decode import encode_source
 from schemas.events import LeadIdentified, PageViewed
 from schemas.moment import moment
+from schemas.topics import lead_key, partition_of
 from scoring.models.model import built_in_models
 from tests.forked_programs import Program
 
 PROCESS = Path(__file__).with_name("embedded_process.py")
 TURNS = int(os.environ.get("CHAOS_TURNS", "1"))
 EVENTS = 2_500 * TURNS
+PARTITIONS = 6
 GROUPS, CROWDS = 12 * TURNS, 1
 MOVING = GROUPS * GROUP_EVENTS + CROWDS * CROWD_EVENTS
 """Of them, events of people who are merged, split, and share devices."""
@@ -121,18 +126,18 @@ def test_killed_at_random_it_equals_the_pure_fold_of_the_recorded_order(database
     people = list(workflow_events(seed, now))
     events = scattered_in(events, people, rng)
     write_events(file, events)
-    settings = Settings(database_url=database_url, partitions=6)
+    settings = Settings(database_url=database_url, partitions=PARTITIONS)
     with open_system(settings) as system:
-        system.driver.append(repeated_for_every_partition(publications(now), 6)).result()
+        system.driver.append(repeated_for_every_partition(publications(now), PARTITIONS)).result()
 
     with moody_receiver() as receiver:
         channels = write_channels(tmp_path, receiver)
         kill_at_random(rng, database_url, file, channels)
-        settings = Settings(database_url=database_url, partitions=6, delivery=channels)
+        settings = Settings(database_url=database_url, partitions=PARTITIONS, delivery=channels)
         with open_system(settings) as system, delivery_beside(system, settings):
             for _ in range(2):  # a moment that is recorded twice changes nothing
                 moment = moment_of_schedule(now, scheduled_for)
-                system.driver.append(repeated_for_every_partition(moment, 6)).result()
+                system.driver.append(repeated_for_every_partition(moment, PARTITIONS)).result()
             firings = list(expected_firings(people, scheduled_for))
             wait_until_delivered(database_url, len(firings))
             while any(system.driver.status().backlog.values()):
@@ -180,12 +185,13 @@ def test_a_publication_over_thousands_of_leads_survives_a_kill_in_mid_sweep(data
     running = Running(database_url, first, 0)
     running.wait_for("folded", 300)
     running.finish()
-    running = Running(database_url, more, 0, model, 5)
-    running.wait_for("published")
-    while not swept(database_url):
-        time.sleep(0.005)
-    at = running.kill()
-    assert 0 < swept(database_url) < leads, "the kill came too late to mean anything"
+    with locked_score(database_url, last_swept(leads)):  # the sweep goes in small commits, and stops there
+        running = Running(database_url, more, 0, model, 5)
+        running.wait_for("published")
+        while not swept(database_url):
+            time.sleep(0.005)
+        at = running.kill()
+    assert 0 < swept(database_url) < leads
     running = Running(database_url, more, at)
     running.wait_for("folded", 300)
     running.finish()
@@ -209,9 +215,24 @@ def visit(number, event_id, at):
     return PageViewed(**envelope) if number % 3 else LeadIdentified(**envelope)
 
 
-def swept(url):
-    import psycopg
+def last_swept(leads):
+    """A sweep goes from partition to partition, and in each by key."""
+    ids = [f"L{number:05d}" for number in range(leads)]
+    return max(lead for lead in ids if partition_of(lead_key("default", lead), PARTITIONS) == PARTITIONS - 1)
 
+
+@contextmanager
+def locked_score(url, lead):
+    with psycopg.connect(url) as connection:
+        locked = connection.execute(
+            "select from live.lead_scores where lead_key = %s and model = 'temperature' for update",
+            (lead_row_key("default", lead),),
+        )
+        assert locked.rowcount == 1
+        yield
+
+
+def swept(url):
     with psycopg.connect(url) as connection:
         return connection.execute(
             "select count(*) from live.lead_scores where model = 'temperature' and version = 5"

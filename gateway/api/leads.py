@@ -45,7 +45,7 @@ from gateway.api.lead_pages import (
 from gateway.api.ledger_shapes import ledger_page
 from gateway.api.next_stages import next_stage_of_row
 from gateway.api.overrides import override_in_row
-from gateway.api.past_list import ListedLead, leads_then
+from gateway.api.past_list import ListedLead, leads_then, past_rows
 from gateway.api.points import plain
 from gateway.api.score_shapes import current_score_json
 from gateway.api.services import services_of, tenant_of
@@ -58,7 +58,6 @@ from gateway.wait import LookUpOutcomes
 from projections import queries
 from projections.lead_lists import LeadFilters, first_waking
 from projections.past_leads import select_past_engagements
-from projections.past_lists import past_page
 from projections.workflow_queries import executions_of_lead
 from schemas.envelope import ANONYMOUS_PREFIX
 from schemas.moment import millis, moment
@@ -167,7 +166,7 @@ async def board(
             (waking,) = await ask(first_waking(tenant, now))
             listed = await _leads_now(ask, active, tenant, page.rows, now)
         else:
-            rows = await ask(past_page(tenant, sort, filters, at, limit=limit + 1, start=start))
+            rows = await past_rows(ask, tenant, sort, filters, at, limit=limit + 1, start=start)
             page = page_of(rows, limit)
             then = await leads_then(ask, services.ports.past_leads, active, tenant, page.rows, at)
             listed = list(map(_listed_then, then))

@@ -200,6 +200,12 @@ def comparable(address, answer):
         return answer | {
             "lead": {name: each for name, each in answer["lead"].items() if name != "speed_to_lead"}
         }
+    if "/reasons" in address:
+        # Of now, the score of a visit is that which the lead itself recorded; none, if the visit came with a merge.
+        return {
+            lead: reason | {"session": reason["session"] and reason["session"] | {"score": None}}
+            for lead, reason in answer["reasons"].items()
+        }
     if "lead-scores/?" in address:
         return [{name: each for name, each in score.items() if name != "calculated_at"} for score in answer]
     if "/engagement/" in address:

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from gateway.access import READ_SCOPE, Caller
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.found_leads import found_lead, found_unmerged_lead, lead_id_as_sent, merged_into
-from gateway.api.lead_moment import AsOf, Known, facts_then, lead_request, lead_there_at
+from gateway.api.lead_moment import AsKnown, AsOf, facts_then, lead_request, lead_there_at
 from gateway.api.leads import NO_NUL
 from gateway.api.services import (
     ApiServices,
@@ -152,7 +152,7 @@ async def history(
     ] = CONVERSIONS_PAGE,
     cursor: Annotated[int, Query(ge=0, le=10**9, description="`next_cursor` of the page before.")] = 0,
     as_of: AsOf = None,
-    knowledge: Known = "then",
+    knowledge: AsKnown = "then",
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     models = TOUCH_MODELS if model is None else (_known_model(model, "model"),)
@@ -163,8 +163,8 @@ async def history(
         lead, facts = await _lead_and_facts(services, tenant, lead_id.removesuffix("/"))
     else:
         async with services.store.snapshot() as ask:
-            found = found_lead(await ask(queries.lead(tenant, lead_id.removesuffix("/"))))
-            then = await lead_there_at(ask, services.ports.past_leads, active, found, moment_of_lead)
+            lead_now = found_lead(await ask(queries.lead(tenant, lead_id.removesuffix("/"))))
+            then = await lead_there_at(ask, services.ports.past_leads, active, lead_now, moment_of_lead)
             lead, rules = then.row, then.active.attribution
             facts = await facts_then(ask, then, moment_of_lead)
     about = {

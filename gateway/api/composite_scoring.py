@@ -26,7 +26,7 @@ from gateway.api.bulk_scores import (
 )
 from gateway.api.found_leads import found_lead, found_scorable_lead, lead_id_as_sent, refuse_unscorable
 from gateway.api.lead_as_of import LeadAsOf
-from gateway.api.lead_moment import AsOf, Known, lead_request, lead_there_at
+from gateway.api.lead_moment import AsKnown, AsOf, lead_request, lead_there_at
 from gateway.api.points import plain, points
 from gateway.api.recalculations import Recalculation
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
@@ -122,7 +122,7 @@ async def calculate(request: Request, lead_id: str) -> Response:
     summary="A lead's score with its components, grade and temperature",
     responses=answer_docs(EXAMPLES["score"], "The score as of now."),
 )
-async def score(request: Request, lead_id: str, as_of: AsOf = None, knowledge: Known = "then") -> Response:
+async def score(request: Request, lead_id: str, as_of: AsOf = None, knowledge: AsKnown = "then") -> Response:
     services, tenant = services_of(request), tenant_of(request)
     moment_of_lead = lead_request(services.ports.now(), as_of, knowledge)
     active = await services.ports.published(tenant)

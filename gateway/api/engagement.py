@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.found_leads import found_lead, lead_id_as_sent, merged_into
-from gateway.api.lead_moment import AsOf, Known, identity_keys_of, lead_request, lead_there_at
+from gateway.api.lead_moment import AsKnown, AsOf, identity_keys_of, lead_request, lead_there_at
 from gateway.api.leads import NO_NUL
 from gateway.api.services import authorized_caller, services_of, tenant_of
 from gateway.api.window import Days, From, To, read_window
@@ -121,7 +121,7 @@ async def history(
         str | None, Query(pattern=CURSOR, description="`next_cursor` of the page before.")
     ] = None,
     as_of: AsOf = None,
-    knowledge: Known = "then",
+    knowledge: AsKnown = "then",
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     moment_of_lead = lead_request(services.ports.now(), as_of, knowledge)

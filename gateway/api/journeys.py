@@ -20,7 +20,7 @@ from authoring.active_models import ActiveRules
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.found_leads import found_lead, lead_id_as_sent, merged_reason, was_merged
 from gateway.api.lead_as_of import LeadAsOf, execution_then
-from gateway.api.lead_moment import AsOf, Known, LeadRequest, facts_then, lead_request, lead_there_at
+from gateway.api.lead_moment import AsKnown, AsOf, LeadRequest, facts_then, lead_request, lead_there_at
 from gateway.api.lifecycle import weight_of_engagement
 from gateway.api.points import plain
 from gateway.api.services import ApiServices, services_of, take_report_turn, tenant_of
@@ -155,7 +155,7 @@ async def journey(
         str | None, Query(pattern=TIMELINE_CURSOR, description="`next_cursor` of the page before.")
     ] = None,
     as_of: AsOf = None,
-    knowledge: Known = "then",
+    knowledge: AsKnown = "then",
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     active = await services.ports.published(tenant)
@@ -436,7 +436,7 @@ async def lead_summaries(
         str | None, Query(pattern=r"^\d{4}-\d\d-\d\d$", description="`next_cursor` of the page before.")
     ] = None,
     as_of: AsOf = None,
-    knowledge: Known = "then",
+    knowledge: AsKnown = "then",
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     active = await services.ports.published(tenant)

@@ -1,7 +1,7 @@
 """The moment of which a request wants a lead, and the lead at that moment: what every address of one lead shares.
 
-    request_of_lead = lead_request(services, as_of, known)
-    row = existing_lead(await ask(queries.lead(tenant, lead_id)))
+    request_of_lead = lead_request(now, as_of, knowledge)
+    row = found_lead(await ask(queries.lead(tenant, lead_id)))
     then = await lead_at(ask, services, active, row, request_of_lead)
 
 Without `as_of` an address reads its own rows of now, which costs less.
@@ -43,7 +43,7 @@ PastMoment = Annotated[
         json_schema_extra={"format": "date-time"},
     ),
 ]
-Known = Annotated[
+AsKnown = Annotated[
     Knowledge,
     Query(
         alias="known",

@@ -29,7 +29,7 @@ from gateway.api.bulk_scores import (
 from gateway.api.execution_shapes import short_execution_json
 from gateway.api.found_leads import found_lead, found_scorable_lead, lead_id_as_sent
 from gateway.api.lead_as_of import computed_scores, execution_then
-from gateway.api.lead_moment import AsOf, Known, LeadRequest, lead_at, lead_request, lead_there_at
+from gateway.api.lead_moment import AsKnown, AsOf, LeadRequest, lead_at, lead_request, lead_there_at
 from gateway.api.lead_pages import PAGE, After, Limit, Offset, page_of, page_start
 from gateway.api.leads import NO_NUL
 from gateway.api.overrides import override_in_history, override_in_row
@@ -101,7 +101,7 @@ async def scores(
     after: After = None,
     offset: Offset = 0,
     as_of: AsOf = None,
-    knowledge: Known = "then",
+    knowledge: AsKnown = "then",
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     active = await services.ports.published(tenant)
@@ -154,7 +154,7 @@ async def history(
         str | None, Query(pattern=r"^-?\d{1,15}_\d{1,18}$", description="From the header `Link`.")
     ] = None,
     as_of: AsOf = None,
-    knowledge: Known = "then",
+    knowledge: AsKnown = "then",
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     moment_of_lead = lead_request(services.ports.now(), as_of, knowledge)

@@ -24,8 +24,8 @@ from gateway.api.found_leads import found_lead, owner_of_merged
 from gateway.api.identity_joins import identities_json
 from gateway.api.lead_as_of import execution_then
 from gateway.api.lead_moment import (
+    AsKnown,
     AsOf,
-    Known,
     identity_keys_of,
     lead_request,
     lead_there_at,
@@ -234,7 +234,7 @@ async def ledger(
     cursor: Annotated[str | None, Query(pattern=r"^-?\d{1,15}_\d{1,18}$")] = None,
     limit: Limit = LEDGER_PAGE,
     as_of: AsOf = None,
-    knowledge: Known = "then",
+    knowledge: AsKnown = "then",
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     moment_of_lead = lead_request(services.ports.now(), as_of, knowledge)
@@ -274,7 +274,7 @@ async def lead(
     request: Request,
     lead_id: str,
     as_of: AsOf = None,
-    knowledge: Known = "then",
+    knowledge: AsKnown = "then",
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     ports, store = services.ports, services.store

@@ -18,8 +18,8 @@ from gateway.access import READ_SCOPE
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.found_leads import found_lead, found_unmerged_lead, lead_id_as_sent, merged_into
 from gateway.api.lead_moment import (
+    AsKnown,
     AsOf,
-    Known,
     LeadRequest,
     identity_keys_of,
     lead_request,
@@ -133,7 +133,9 @@ async def transition(request: Request, lead_id: str) -> Response:
     responses=answer_docs(EXAMPLES["history"], "The stages in order; the last one is the current one."),
 )
 @router.get("/{lead_id:path}/history/", include_in_schema=False)
-async def history(request: Request, lead_id: str, as_of: AsOf = None, knowledge: Known = "then") -> Response:
+async def history(
+    request: Request, lead_id: str, as_of: AsOf = None, knowledge: AsKnown = "then"
+) -> Response:
     services = services_of(request)
     moment_of_lead = lead_request(services.ports.now(), as_of, knowledge)
     lead, spans = await _spans(services, tenant_of(request), lead_id, moment_of_lead)
@@ -149,7 +151,9 @@ async def history(request: Request, lead_id: str, as_of: AsOf = None, knowledge:
 
 @router.get("/{lead_id:path}/current", summary="The stage that a lead is in", responses=CURRENT_STAGE_ANSWER)
 @router.get("/{lead_id:path}/current/", include_in_schema=False)
-async def current(request: Request, lead_id: str, as_of: AsOf = None, knowledge: Known = "then") -> Response:
+async def current(
+    request: Request, lead_id: str, as_of: AsOf = None, knowledge: AsKnown = "then"
+) -> Response:
     services = services_of(request)
     moment_of_lead = lead_request(services.ports.now(), as_of, knowledge)
     return JsonAnswer(_current_json(*await _spans(services, tenant_of(request), lead_id, moment_of_lead)))

@@ -6,6 +6,7 @@ It uses only what older checkouts have, too.
 
 engine   the common job (`bench/engine/job.py`) through task groups, in memory: nothing is sent
 folds    simulated events through both folds and all built-in models, through task groups, in memory
+rows     the rows of read models from what the folds emit, in batches of 2,000 records: no database
 import   simulated events imported in embedded mode: appended, folded, projected, on disk
 """
 
@@ -25,6 +26,7 @@ from typing import Any
 import orjson
 import psycopg
 
+import projections.worker
 from bench.engine import job
 from bench.engine.events import events
 from leadstream.operations.imports import append_all, archived
@@ -33,9 +35,12 @@ from leadstream.settings import Settings
 from leadstream.simulation.simulate import simulated_events
 from leadstream.stages import STAGES
 from leadstream.wiring import genesis, open_system, repeated_for_every_partition
+from projections.facts import changes_of_record
+from projections.tables import PROJECTED_TOPICS
+from projections.upserts import CollapsedChanges, collapse_changes
 from schemas.decode import encode_source, key_of
 from schemas.record import Chunk, Outgoing, Record
-from schemas.topics import partition_of
+from schemas.topics import EVENTS, partition_of
 from streams.engine import task_group
 from streams.engine.state_store import StateStore
 from streams.engine.task import Task, TaskCounts
@@ -58,6 +63,8 @@ class CountingTransactions:
         self.counts: Counter[str] = Counter()
         self.latest: dict[tuple[str, str], bytes | None] = {}
         """(topic, key) -> what was emitted last."""
+        self.written: list[Record] = []
+        """Everything, in the order of recording."""
 
     async def open(self) -> None: ...
 
@@ -76,7 +83,10 @@ class CountingTransactions:
     def append(self, records: Sequence[Outgoing]) -> None:
         ahead: dict[tuple[str, int], list[Record]] = {}
         for topic, key, value, chosen in records:
-            log_partition = topic, partition(key) if chosen is None else chosen
+            number = partition(key) if chosen is None else chosen
+            log_partition = topic, number
+            if topic != EVENTS:
+                self.written.append(Record(topic, number, len(self.written), key, value))
             if log_partition in self._tasks:
                 queue = ahead.setdefault(log_partition, [])
                 queue.append(Record(*log_partition, self._ends[log_partition] + len(queue), key, value))
@@ -139,7 +149,12 @@ def through_task_group(
     gc.collect()
     gc.freeze()
     cpu = asyncio.run(work([Outgoing("events", key, value) for key, value in raw]))
-    return {"cpu": cpu, "counts": dict(transactions.counts), "same": digest(transactions.latest)}
+    return {
+        "cpu": cpu,
+        "counts": dict(transactions.counts),
+        "same": digest(transactions.latest),
+        "written": transactions.written,
+    }
 
 
 def digest(latest: dict[tuple[str, str], bytes | None]) -> str:
@@ -163,6 +178,32 @@ def folds(count: int) -> tuple[Figures, list[bytes]]:
     beginning = repeated_for_every_partition(genesis(UNTIL), PARTITIONS)
     figures = through_task_group([stage() for stage in STAGES], beginning, raw, 1_000)
     return figures, [value for _, value in raw]
+
+
+def rows(count: int) -> tuple[Figures, list[bytes]]:
+    folded, encoded = folds(count)
+    records = [record for record in folded["written"] if record.topic in PROJECTED_TOPICS]
+    started = time.process_time()
+    made = [
+        CollapsedChanges(*rows_of_records(records[begin : begin + 2_000]))
+        for begin in range(0, len(records), 2_000)
+    ]
+    cpu = time.process_time() - started
+    counts = Counter({"records": len(records)})
+    for each in made:
+        counts["rows"] += sum(map(len, each.rows.values()))
+    contents = [
+        ({table.name: sorted(map(repr, lines)) for table, lines in each.rows.items()}, repr(each.superseded))
+        for each in made
+    ]
+    return {"cpu": cpu, "counts": counts, "same": sha256(repr(contents).encode()).hexdigest()[:16]}, encoded
+
+
+def rows_of_records(records: Sequence[Record]) -> CollapsedChanges:
+    """As the projection's worker makes them."""
+    if hasattr(projections.worker, "latest_cards"):
+        records = projections.worker.latest_cards(records)
+    return collapse_changes(change for record in records for change in changes_of_record(record))
 
 
 def embedded_import(count: int) -> tuple[Figures, list[bytes]]:
@@ -216,6 +257,7 @@ def database_cpu(directory: Path) -> float:
 MEASURES: dict[str, Callable[[int], tuple[Figures, list[bytes]]]] = {
     "engine": engine,
     "folds": folds,
+    "rows": rows,
     "import": embedded_import,
 }
 
@@ -232,6 +274,7 @@ def decode_seconds(encoded: Sequence[bytes]) -> float:
 def main(name: str, count: int) -> None:
     figures, encoded = MEASURES[name](count)
     unit = decode_seconds(encoded)
+    figures.pop("written", None)
     print(json.dumps({**figures, "events": len(encoded), "decode": unit}))
 
 

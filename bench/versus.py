@@ -20,7 +20,7 @@ from bench.processes import Failed
 from bench.report import print_results, report_progress, write_line
 
 HERE = Path(__file__).resolve().parents[1]
-EVENTS = {"engine": 150_000, "folds": 8_000, "import": 8_000}
+EVENTS = {"engine": 150_000, "folds": 8_000, "rows": 8_000, "import": 8_000}
 """Of one run of each measure."""
 TURN_SECONDS = 600
 

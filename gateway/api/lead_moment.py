@@ -17,7 +17,7 @@ from fastapi import Query
 
 from authoring.active_models import ActiveRules
 from gateway.answers import RequestProblem
-from gateway.api.found_leads import owner_by_rows
+from gateway.api.found_leads import RowOfLead, row_of_now
 from gateway.api.lead_as_of import Knowledge, LeadAsOf, lead_from_now_on, past_lead_as_of
 from gateway.ports import PastLeads
 from gateway.store import Row, StoreSnapshot
@@ -131,16 +131,18 @@ async def lead_there_at(
     return then
 
 
-async def owner_at(
-    ask: StoreSnapshot, ports: PastLeads | None, active: ActiveRules, lead: LeadAsOf, request: LeadRequest
-) -> str | None:
-    """The lead that this one belonged to at its moment; None: it had not been merged."""
+def row_of_leads_at(
+    ask: StoreSnapshot, ports: PastLeads | None, active: ActiveRules, tenant: str, request: LeadRequest
+) -> RowOfLead:
+    """The rows of other leads at the moment of a lead."""
+    if request.as_of is None:
+        return row_of_now(ask, tenant)
 
     async def row_of(lead_id: str) -> Row | None:
-        rows = await ask(queries.lead(lead.row["tenant"], lead_id))
+        rows = await ask(queries.lead(tenant, lead_id))
         return (await lead_at(ask, ports, active, rows[0], request)).row if rows else None
 
-    return await owner_by_rows(lead.row, row_of)
+    return row_of
 
 
 def identity_keys_of(lead: LeadAsOf) -> list[int]:

@@ -20,17 +20,18 @@ from gateway.api import statements
 from gateway.api.contact_times import contact_times_in_row
 from gateway.api.execution_shapes import short_execution_json
 from gateway.api.explained_lead import explain_lead
-from gateway.api.found_leads import found_lead, owner_of_merged
+from gateway.api.found_leads import found_lead
 from gateway.api.identity_joins import identities_json
 from gateway.api.lead_as_of import execution_then
+from gateway.api.lead_merges import merges_json, merges_of_lead
 from gateway.api.lead_moment import (
     AsKnown,
     AsOf,
     identity_keys_of,
     lead_request,
     lead_there_at,
-    owner_at,
     past_moment,
+    row_of_leads_at,
 )
 from gateway.api.lead_pages import (
     PAGE,
@@ -317,11 +318,8 @@ async def lead(
             shown.identities,
             None if moment_of_lead.known_today else moment_of_lead.until,
         )
-        owner = (
-            await owner_of_merged(ask, tenant, row)
-            if as_of is None
-            else await owner_at(ask, ports.past_leads, active, shown, moment_of_lead)
-        )
+        row_of = row_of_leads_at(ask, ports.past_leads, active, tenant, moment_of_lead)
+        merges = await merges_of_lead(ask, shown.row, moment_of_lead.until, row_of)
     content = {
         "as_of": at,
         "known": knowledge,
@@ -335,7 +333,7 @@ async def lead(
         "profile": shown.row["fields"],
         "counts": shown.row["counts"],
         "revenue": _revenue(shown.row["revenue"]),
-        "merged_into": owner,
+        **merges_json(merges),
         **ledger,
         "identities": identities,
         "sessions": [session_row(each) for each in shown.sessions],

@@ -11,7 +11,7 @@ from gateway.accounts.services import accounts_of
 from gateway.answers import JsonAnswer
 from gateway.api.probes import status_in_time
 from gateway.api.services import services_of, tenant_of
-from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
+from gateway.documented import answer_docs, example_bodies, request_docs
 from gateway.door.body import read_body
 from gateway.door.json_body import json_object, struct_of
 from gateway.store import Row
@@ -150,7 +150,7 @@ def _text(original: bytes) -> str | None:
 @router.post(
     "/api/dead-letters/retry",
     summary="Send dead letters again, as they are or corrected",
-    openapi_extra=request_docs(EXAMPLES["retry"], body_schema_of(RetryRequest)),
+    openapi_extra=request_docs(EXAMPLES["retry"]),
     responses=answer_docs(EXAMPLES["retried"], "How many were sent, and why each of the others was not."),
 )
 @router.post("/api/dead-letters/retry/", include_in_schema=False)

@@ -31,6 +31,8 @@ from scoring.models.plan import (
     SessionMean,
     group_plans,
     line_labels_of,
+    rules_of,
+    timed_rules,
 )
 from scoring.models.points import MicroPoints, PointsError, read_milli_points
 from scoring.models.rules import (
@@ -148,6 +150,8 @@ def compile_model(text: str, folding: int = NEWEST_COMPARISON.folding) -> Model:
         ),
         moments=_grouped_by_signal(moments),
         group_plans=group_plans(groups),
+        awards=tuple(rule.body.points for rule in rules_of(groups)),
+        timed=timed_rules(groups),
         comparison=by,
         flags=flags,
         flow=compile_flow(text, document[FLOW]) if FLOW in document else None,

@@ -4,15 +4,24 @@
 before it, and one of them changes at it. Both are after `as_of`; INF means never.
 """
 
+from collections.abc import Sequence
+
 from schemas.moment import LATEST_MS
 from scoring.features.calendar import DAY_MS, Calendar
 from scoring.features.features import Features, Signal, days_in
 from scoring.features.signals import INTERACTION_SIGNAL
-from scoring.features.view import Subject, created_at
+from scoring.features.view import Subject, View, created_at, view_of
 from scoring.models.phrases import CREATED_SIGNAL
 from scoring.models.plan import Model, days_until_fully_decayed
-from scoring.models.points import NEVER, rounded_points
-from scoring.models.score import score_lead
+from scoring.models.points import NEVER, MicroPoints, MilliPoints, rounded_points
+from scoring.models.score import (
+    Conclusion,
+    conclude_inactive,
+    inactive_days,
+    points_before_decay,
+    rule_points,
+    score_lead,
+)
 
 RoundedTotalAndBands = tuple[int, dict[str, str | None]]
 
@@ -26,59 +35,73 @@ def earliest_time_change(model: Model, subject: Subject, as_of: int, zone: Calen
     return moment if moment <= LATEST_MS else NEVER
 
 
-def next_visible_time_change(model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms: int) -> int:
-    """The first moment at which time alone changes the rounded total or a band."""
-    current = _rounded_total_and_bands(model, subject, as_of, zone, idle_ms)
-    at = as_of
+def next_visible_time_change(
+    model: Model,
+    subject: Subject,
+    as_of: int,
+    zone: Calendar,
+    idle_ms: int,
+    points: Sequence[MilliPoints] | None = None,
+) -> int:
+    """The first moment at which time alone changes the rounded total or a band. `points`: what the rules give as of then,
+    if it is known.
+    """
+    if model.mean is not None:
+        return _next_visible_change_of_sessions(model, subject, as_of, zone, idle_ms)
+    view, at = view_of(subject, as_of, zone), as_of
+    points = rule_points(model, view) if points is None else list(points)
+    before_decay = points_before_decay(model, points)
+    current = _visible(conclude_inactive(model, view, before_decay, inactive_days(view)))
     while True:
         change = _next_other_change(model, subject.features, at, zone, idle_ms)
-        decay_moment = _next_decay(model, subject, (at, change), zone, idle_ms, current)
+        decay_moment = _next_decay(model, view, before_decay, change, current)
         if decay_moment is not None:
             return decay_moment
         if change > LATEST_MS:
             return NEVER
-        if _rounded_total_and_bands(model, subject, change, zone, idle_ms) != current:
+        view, at = view_of(subject, change, zone), change
+        for number in model.timed:
+            points[number] = model.awards[number](view)
+        before_decay = points_before_decay(model, points)
+        if _visible(conclude_inactive(model, view, before_decay, inactive_days(view))) != current:
             return change
-        at = change
 
 
-def _rounded_total_and_bands(
-    model: Model, subject: Subject, at: int, zone: Calendar, idle_ms: int
-) -> RoundedTotalAndBands:
-    concluded = score_lead(model, subject, at, zone, idle_ms)
-    return rounded_points(concluded.total), concluded.bands
+def _next_visible_change_of_sessions(
+    model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms: int
+) -> int:
+    """Of a model that reads sessions, whose mean does not decay."""
+    current = _visible(score_lead(model, subject, as_of, zone, idle_ms))
+    change = as_of
+    while (change := _next_other_change(model, subject.features, change, zone, idle_ms)) <= LATEST_MS:
+        if _visible(score_lead(model, subject, change, zone, idle_ms)) != current:
+            return change
+    return NEVER
+
+
+def _visible(conclusion: Conclusion) -> RoundedTotalAndBands:
+    return rounded_points(conclusion.total), conclusion.bands
 
 
 def _next_decay(
-    model: Model,
-    subject: Subject,
-    span: tuple[int, int],
-    zone: Calendar,
-    idle_ms: int,
-    current: RoundedTotalAndBands,
+    model: Model, view: View, before_decay: list[MicroPoints], until: int, current: RoundedTotalAndBands
 ) -> int | None:
-    """The first inactive day in the open span that changes the outcome; None if none does. Only decay changes the
-    score in the span, and only downwards, so bisection finds the day.
+    """The first inactive day after the view's moment and before `until` that changes the outcome; None if none does. Only
+    decay changes the score in between, and only downwards, so bisection finds the day.
     """
-    last = subject.features.signals.get(INTERACTION_SIGNAL)
+    last = view.signals.get(INTERACTION_SIGNAL)
     if model.decay is None or last is None:
         return None
-    at, until = span
-    vector = score_lead(model, subject, at, zone, idle_ms).vector
-    after_decay = 2 if model.rounding else 1
-    above = sum(vector[:-after_decay]) - (model.lowest or 0)
-    same = max((at - last.last) // DAY_MS, 0)
+    above = sum(before_decay) - (model.lowest or 0)
+    same = inactive_days(view)
     end = min(
         (min(until, LATEST_MS + 1) - 1 - last.last) // DAY_MS, days_until_fully_decayed(model.decay, above)
     )
-    if (
-        end <= same
-        or _rounded_total_and_bands(model, subject, last.last + end * DAY_MS, zone, idle_ms) == current
-    ):
+    if end <= same or _visible(conclude_inactive(model, view, before_decay, end)) == current:
         return None
     while end - same > 1:
         middle = (same + end) // 2
-        if _rounded_total_and_bands(model, subject, last.last + middle * DAY_MS, zone, idle_ms) == current:
+        if _visible(conclude_inactive(model, view, before_decay, middle)) == current:
             same = middle
         else:
             end = middle

@@ -23,12 +23,12 @@ UNBOUNDED: MilliPoints = 1 << 200
 """More than any number of points."""
 
 GroupPlan = tuple[
-    tuple[tuple[Callable[[View], MilliPoints], MilliPoints | None, MilliPoints], ...],
+    tuple[tuple[MilliPoints | None, MilliPoints], ...],
     MilliPoints | None,
     MilliPoints,
     MilliPoints,
 ]
-"""A group: ((award, cap, floor) ...), cap, floor, weight."""
+"""A group: ((cap, floor) of each rule ...), cap, floor, weight."""
 
 
 class LineLabel(NamedTuple):
@@ -122,6 +122,10 @@ class Model:
     """(signal, delays in milliseconds, in ascending order). The score may also change that long after the signal."""
     group_plans: tuple[GroupPlan, ...]
     """The groups in the form that the innermost loop reads."""
+    awards: tuple[Callable[[View], MilliPoints], ...]
+    """What each rule of all groups gives, in their order."""
+    timed: tuple[int, ...]
+    """The rules, by their numbers in `awards`, whose points time alone may change."""
     comparison: ValueComparison
     """How its rules and signals compare values."""
     flags: tuple[Flag, ...] = ()
@@ -154,11 +158,22 @@ def line_labels_of(
 def group_plans(groups: tuple[RuleGroup, ...]) -> tuple[GroupPlan, ...]:
     return tuple(
         (
-            tuple((rule.body.points, *_cap_and_floor(rule)) for rule in group.rules),
+            tuple(_cap_and_floor(rule) for rule in group.rules),
             *_cap_and_floor(group),
             group.weight,
         )
         for group in groups
+    )
+
+
+def rules_of(groups: tuple[RuleGroup, ...]) -> tuple[Rule, ...]:
+    """The rules in the order of `Model.awards`."""
+    return tuple(rule for group in groups for rule in group.rules)
+
+
+def timed_rules(groups: tuple[RuleGroup, ...]) -> tuple[int, ...]:
+    return tuple(
+        number for number, rule in enumerate(rules_of(groups)) if rule.body.windows or rule.body.moments
     )
 
 

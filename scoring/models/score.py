@@ -4,7 +4,7 @@ Pure, exact and total: it uses integers only, `sum(vector) == total` always, and
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -25,7 +25,7 @@ from scoring.models.plan import (
     points_decayed,
     round_to_whole_points,
 )
-from scoring.models.points import ONE_POINT, ONE_WEIGHT, MicroPoints, points_text, rounded_points
+from scoring.models.points import ONE_POINT, ONE_WEIGHT, MicroPoints, MilliPoints, points_text, rounded_points
 from scoring.models.rules import Rule
 
 _LIMIT: Final = LineLabel("", "", "limit")
@@ -53,11 +53,43 @@ class ExplainedLine(NamedTuple):
 def score_lead(model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms: int) -> Conclusion:
     """The lead's score as of a moment."""
     view = view_of(subject, as_of, zone)
-    if model.mean is not None:
-        vector = _mean_vector(model, model.mean, ended_sessions(subject.features, as_of, idle_ms))
-    else:
-        vector = _breakdown_vector(model, view)
+    if model.mean is None:
+        return conclude_points(model, view, rule_points(model, view))
+    vector = _mean_vector(model, model.mean, ended_sessions(subject.features, as_of, idle_ms))
     total = sum(vector)
+    return Conclusion(total, vector, _bands_reached(model, view, vector, total))
+
+
+def rule_points(model: Model, view: View) -> list[MilliPoints]:
+    """What each rule gives, before caps and weights."""
+    return [award(view) for award in model.awards]
+
+
+def conclude_points(model: Model, view: View, points: Sequence[MilliPoints]) -> Conclusion:
+    """The score of a lead whose rules give these points at the view's moment."""
+    return conclude_inactive(model, view, points_before_decay(model, points), inactive_days(view))
+
+
+def points_before_decay(model: Model, points: Sequence[MilliPoints]) -> list[MicroPoints]:
+    """The entries of rules, caps, floors and of the limit."""
+    vector = _lines_of_rules(model, points)
+    if model.lowest is not None or model.highest is not None:
+        vector.append(_within_limits(model, sum(vector)))
+    return vector
+
+
+def conclude_inactive(model: Model, view: View, before_decay: list[MicroPoints], days: int) -> Conclusion:
+    """The score after so many inactive days."""
+    vector = before_decay.copy()
+    total = sum(vector)
+    if model.decay is not None:
+        change = points_decayed(model.decay, total - (model.lowest or 0), days)
+        vector.append(change)
+        total += change
+    if model.rounding:
+        whole = round_to_whole_points(total)
+        vector.append(whole - total)
+        total = whole
     return Conclusion(total, vector, _bands_reached(model, view, vector, total))
 
 
@@ -205,30 +237,14 @@ def inactive_days(view: View) -> int:
     return 0 if last is None else max((view.at - last.last) // DAY_MS, 0)
 
 
-def _breakdown_vector(model: Model, view: View) -> list[MicroPoints]:
-    vector = _rule_points(model, view)
-    total = sum(vector)
-    if model.lowest is not None or model.highest is not None:
-        change = _within_limits(model, total)
-        vector.append(change)
-        total += change
-    if model.decay is not None:
-        change = points_decayed(model.decay, total - (model.lowest or 0), inactive_days(view))
-        vector.append(change)
-        total += change
-    if model.rounding:
-        vector.append(round_to_whole_points(total) - total)
-    return vector
-
-
-def _rule_points(model: Model, view: View) -> list[MicroPoints]:
+def _lines_of_rules(model: Model, each: Iterable[MilliPoints]) -> list[MicroPoints]:
     """The entries of rules, caps and floors, which do not depend on the total."""
     vector: list[MicroPoints] = []
-    add = vector.append
+    add, rest = vector.append, iter(each)
     for rules, cap, floor, weight in model.group_plans:
         reached = 0
-        for award, most, least in rules:
-            points = award(view)
+        for most, least in rules:
+            points = next(rest)
             add(points * weight)
             if most is not None:
                 if points > most:
@@ -297,10 +313,7 @@ def _session_vector(
     session = Session(
         0, 0, seconds * 1000, closed=True, pages=pages, clicks=clicks, important_clicks=important_clicks
     )
-    vector = _rule_points(model, view_of_session(session))
-    if model.lowest is not None or model.highest is not None:
-        vector.append(_within_limits(model, sum(vector)))
-    return tuple(vector)
+    return tuple(points_before_decay(model, rule_points(model, view_of_session(session))))
 
 
 def _bands_reached(

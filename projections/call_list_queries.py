@@ -1,11 +1,13 @@
 """Statements for lists of whom to call: what happened last to several leads, and how many are in each band. No I/O."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, Select, Text, all_, any_, column, func, literal, select, true
 from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 
+from projections.past_lists import owned_then
 from projections.tables import (
     engagement_history,
     identities,
@@ -18,14 +20,21 @@ from projections.tables import (
 from scoring.features.signals import BOOKKEEPING_TAGS
 
 
-def latest_totals(lead_keys: Sequence[int], model: str, *, limit: int) -> Select[Any]:
-    """The latest changes of several leads' scores by one model, of each the newest first."""
+def latest_totals(
+    lead_keys: Sequence[int], model: str, *, limit: int, until: datetime | None = None
+) -> Select[Any]:
+    """The latest changes of several leads' scores by one model up to a moment, of each the newest first."""
     keys = func.unnest(literal(list(lead_keys), ARRAY(BigInteger())))
     requested = keys.table_valued(column("lead_key", BigInteger()), name="requested").render_derived()
     changes = score_history.c
     latest = (
         select(changes.at, changes.position, changes.total, changes.change, changes.lines)
-        .where(changes.lead_key == requested.c.lead_key, changes.model == model, changes.change != 0)
+        .where(
+            changes.lead_key == requested.c.lead_key,
+            changes.model == model,
+            changes.change != 0,
+            true() if until is None else changes.at <= until,
+        )
         .order_by(changes.at.desc(), changes.position.desc())
         .limit(limit)
         .lateral("latest")
@@ -37,25 +46,27 @@ def latest_totals(lead_keys: Sequence[int], model: str, *, limit: int) -> Select
     )
 
 
-def latest_events(lead_keys: Sequence[int]) -> Select[Any]:
-    """The last event of several leads that is a reason to call, or not to."""
+def latest_events(lead_keys: Sequence[int], until: datetime | None = None) -> Select[Any]:
+    """The last event of several leads that is a reason to call, or not to. `until`: as it was recorded by then."""
     event = engagement_history.c
+    owned: Any = identities if until is None else owned_then(lead_keys, until)
     latest = (
         select(event.type, event.occurred_at, event.title, event.url, event.details, event.position)
         .where(
-            event.identity_key == identities.c.identity_key,
+            event.identity_key == owned.c.identity_key,
             event.type != all_(literal(sorted(BOOKKEEPING_TAGS), ARRAY(Text()))),
+            true() if until is None else event.recorded_at <= until,
         )
         .order_by(event.occurred_at.desc(), event.partition.desc(), event.position.desc())
         .limit(1)
         .lateral("latest")
     )
     return (
-        select(identities.c.lead_key, latest)
-        .ext(distinct_on(identities.c.lead_key))
-        .select_from(identities.join(latest, true()))
-        .where(identities.c.lead_key == any_(literal(list(lead_keys), ARRAY(BigInteger()))))
-        .order_by(identities.c.lead_key, latest.c.occurred_at.desc(), latest.c.position.desc())
+        select(owned.c.lead_key, latest)
+        .ext(distinct_on(owned.c.lead_key))
+        .select_from(owned.join(latest, true()))
+        .where(owned.c.lead_key == any_(literal(list(lead_keys), ARRAY(BigInteger()))))
+        .order_by(owned.c.lead_key, latest.c.occurred_at.desc(), latest.c.position.desc())
     )
 
 
@@ -95,6 +106,11 @@ def latest_sessions(lead_keys: Sequence[int]) -> Select[Any]:
         .where(identities.c.lead_key == any_(literal(list(lead_keys), ARRAY(BigInteger()))))
         .order_by(identities.c.lead_key, latest.c.opened_at.desc())
     )
+
+
+def whole_leads(lead_keys: Sequence[int]) -> Select[Any]:
+    """Their rows of now."""
+    return select(leads).where(leads.c.lead_key == any_(literal(list(lead_keys), ARRAY(BigInteger()))))
 
 
 def profile_fields(lead_keys: Sequence[int]) -> Select[Any]:

@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     DateTime,
     Select,
     Text,
@@ -35,6 +36,14 @@ class EventCursor(NamedTuple):
     position: int
 
 
+class PastEvents(NamedTuple):
+    """The events that a lead had at a moment: of these identities, recorded by then, or happened by then as is known today."""
+
+    identity_keys: Sequence[int]
+    until: datetime
+    known_today: bool
+
+
 class EngagementFilters(NamedTuple):
     """Each filter that is set narrows the list."""
 
@@ -48,6 +57,8 @@ class EngagementFilters(NamedTuple):
     end: datetime | None = None
     """Not included."""
     with_revenue: bool = False
+    then: PastEvents | None = None
+    """As of a moment, else as of now."""
 
 
 NO_FILTERS: Final = EngagementFilters()
@@ -83,6 +94,9 @@ def select_engagements(
         conditions.append(event.occurred_at < filters.end)
     if filters.with_revenue:
         conditions.append(event.revenue_minor.is_not(None))
+    then = filters.then
+    if then is not None:
+        conditions.append((event.occurred_at if then.known_today else event.recorded_at) <= then.until)
     if before is not None:
         conditions += [
             event.occurred_at <= before.occurred_at,
@@ -98,7 +112,11 @@ def select_engagements(
     return (
         select(latest)
         .select_from(identities.join(latest, true()))
-        .where(identities.c.lead_key == lead_row_key(tenant, lead_id))
+        .where(
+            identities.c.lead_key == lead_row_key(tenant, lead_id)
+            if then is None
+            else identities.c.identity_key == any_(literal(list(then.identity_keys), ARRAY(BigInteger())))
+        )
         .order_by(latest.c.occurred_at.desc(), latest.c.partition.desc(), latest.c.position.desc())
         .limit(limit)
     )

@@ -54,8 +54,10 @@ def select_joining_events(joins: Sequence[tuple[int, datetime]]) -> Select[Any]:
     )
 
 
-def select_merges(identity_keys: Sequence[int], into: str) -> Select[Any]:
-    """(identity_key, event_id, type, occurred_at, recorded_at, details) of the merges of these identities' leads, the latest first."""
+def select_merges(identity_keys: Sequence[int], into: str, until: datetime | None = None) -> Select[Any]:
+    """(identity_key, event_id, type, occurred_at, recorded_at, details) of the merges of these identities' leads that were recorded up
+    to a moment, the latest first.
+    """
     event = engagement_history.c
     return (
         select(
@@ -70,12 +72,13 @@ def select_merges(identity_keys: Sequence[int], into: str) -> Select[Any]:
             event.identity_key == any_(literal(list(identity_keys), ARRAY(BigInteger()))),
             event.type == "leads_merged",
             event.details["into"].astext == literal(into, Text()),
+            true() if until is None else event.recorded_at <= until,
         )
         .order_by(event.occurred_at.desc())
     )
 
 
-def select_kept_apart(identity_keys: Sequence[int]) -> Select[Any]:
+def select_kept_apart(identity_keys: Sequence[int], until: datetime | None = None) -> Select[Any]:
     """(identity_key, event_id, type, recorded_at, lead_id, field) of the events of these identities that have an address of another
     lead, which has another value of a unique field; the latest first.
     """
@@ -92,6 +95,7 @@ def select_kept_apart(identity_keys: Sequence[int]) -> Select[Any]:
         .where(
             event.identity_key == any_(literal(list(identity_keys), ARRAY(BigInteger()))),
             text(IS_KEPT_APART_CONDITION),
+            true() if until is None else event.recorded_at <= until,
         )
         .order_by(event.recorded_at.desc(), event.position.desc())
         .limit(MOST_KEPT_APART)

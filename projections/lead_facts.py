@@ -69,15 +69,15 @@ class FactStatements(NamedTuple):
 
 def select_facts(lead_keys: Sequence[int]) -> FactStatements:
     """The statements that read everything about these leads. A key without a lead gives no row."""
-    keys = _requested(lead_keys)
+    keys = requested_leads(lead_keys)
     return FactStatements(
-        _leads(keys), _events(keys), _stages(keys), _scores(keys), _owners(keys), _former_events(keys)
+        _leads(keys), _events(keys), _stages(keys), scores_of_leads(keys), _owners(keys), _former_events(keys)
     )
 
 
 def count_facts(lead_keys: Sequence[int]) -> Select[Any]:
     """(lead_key, facts): how many events each lead has, EVENTS_READ at most. It reads only an index."""
-    keys = _requested(lead_keys)
+    keys = requested_leads(lead_keys)
     owned = (
         select(literal(1).label("one"))
         .select_from(
@@ -108,7 +108,7 @@ def select_latest_facts(lead_key: int, limit: int, before: TimelineKey | None) -
     """The statements that read what a page of a lead's timeline may contain: of each kind the latest `limit` facts before
     the key, and every owner. As `select_facts`, without the former events.
     """
-    keys = _requested([lead_key])
+    keys = requested_leads([lead_key])
     event, entry, change = engagement_history.c, stage_history.c, score_history.c
     return (
         _leads(keys),
@@ -119,7 +119,7 @@ def select_latest_facts(lead_key: int, limit: int, before: TimelineKey | None) -
         .where(*_before(before, "stage", (entry.at, entry.position)))
         .order_by(entry.at.desc(), entry.position.desc())
         .limit(limit),
-        _scores(keys, *_before(before, "score", (change.at, change.position)), limit=limit),
+        scores_of_leads(keys, *_before(before, "score", (change.at, change.position)), limit=limit),
         _owners(keys),
     )
 
@@ -187,7 +187,7 @@ def _by_occurrence(event: EventFact) -> tuple[int, ...]:
 # Statements
 
 
-def _requested(lead_keys: Sequence[int]) -> Any:
+def requested_leads(lead_keys: Sequence[int]) -> Any:
     """The keys as a table, so that the statement's text is the same for any number of them."""
     keys = func.unnest(literal(list(lead_keys), ARRAY(BigInteger())))
     return keys.table_valued(column("lead_key", BigInteger()), name="requested").render_derived()
@@ -273,6 +273,17 @@ def _events(keys: Any, *conditions: ColumnElement[bool], limit: int = EVENTS_REA
     return select(keys.c.lead_key, *of_lead.c).select_from(keys.join(of_lead, true()))
 
 
+def events_of_identities(keys: Any, owned: Any, *conditions: ColumnElement[bool]) -> Select[Any]:
+    """The events of one lead that are those of the identities `owned`, a table with the column `identity_key`."""
+    mine = _latest_events(owned.c.identity_key, *conditions)
+    return (
+        select(keys.c.lead_key, *mine.c)
+        .select_from(keys.join(owned, true()).join(mine, true()))
+        .order_by(mine.c.occurred_at.desc(), mine.c.partition.desc(), mine.c.position.desc())
+        .limit(EVENTS_READ)
+    )
+
+
 def _former_events(keys: Any) -> Select[Any]:
     """Events of identities that have left the lead, recorded before their next owner's epoch began."""
     had, now = identity_history.alias("had"), identities.alias("now")
@@ -310,7 +321,8 @@ def _stages(keys: Any) -> Select[Any]:
     ).join_from(keys, stage_history, entry.lead_key == keys.c.lead_key)
 
 
-def _scores(keys: Any, *conditions: ColumnElement[bool], limit: int = EVENTS_READ) -> Select[Any]:
+def scores_of_leads(keys: Any, *conditions: ColumnElement[bool], limit: int = EVENTS_READ) -> Select[Any]:
+    """Of each lead the latest changes of the score that its analytics read."""
     change, (model, group) = score_history.c, ENGAGEMENT_MODEL_AND_GROUP
     line = func.jsonb_array_elements(change.lines, type_=JSONB).column_valued("line")
     engagement = (
@@ -341,15 +353,21 @@ def _owners(keys: Any) -> Select[Any]:
     """Every epoch of every identity that the lead ever had."""
     had, every = identity_history.alias("had"), identity_history.alias("every")
     mine = select(had.c.identity_key).where(had.c.lead_key == keys.c.lead_key).distinct().lateral("mine")
-    return select(
-        keys.c.lead_key,
-        every.c.identity_key,
-        every.c.epoch,
-        every.c.lead_id,
-        _millis(every.c.attached_at).label("recorded_at"),
-        every.c.partition,
-        every.c.position,
-    ).select_from(keys.join(mine, true()).join(every, every.c.identity_key == mine.c.identity_key))
+    return select(keys.c.lead_key, *owner_columns(every)).select_from(
+        keys.join(mine, true()).join(every, every.c.identity_key == mine.c.identity_key)
+    )
+
+
+def owner_columns(epochs: Any) -> Sequence[ColumnElement[Any]]:
+    """What an `OwnerFact` is made of; `epochs`: `identity_history`, by whatever name."""
+    return [
+        epochs.c.identity_key,
+        epochs.c.epoch,
+        epochs.c.lead_id,
+        _millis(epochs.c.attached_at).label("recorded_at"),
+        epochs.c.partition,
+        epochs.c.position,
+    ]
 
 
 # Facts of rows

@@ -4,6 +4,7 @@ Nothing here does I/O. Every statement reads one tenant.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -34,9 +35,11 @@ RANGE = 20
 """Points in each range of the distribution; the last one includes its end."""
 
 
-def points_by_group(lead_keys: Sequence[int], model: str, until: LedgerCursor | None = None) -> Select[Any]:
+def points_by_group(
+    lead_keys: Sequence[int], model: str, until: LedgerCursor | datetime | None = None
+) -> Select[Any]:
     """(lead_key, group, kind, points) of several leads by one model, summed from the ledger; `kind` matters where no
-    group is named. `until` is the last entry that counts.
+    group is named. `until` is the last entry that counts, or the moment of the last.
     """
     change = score_history.c
     line = func.jsonb_array_elements(change.lines, type_=JSONB).column_valued("line")
@@ -48,7 +51,9 @@ def points_by_group(lead_keys: Sequence[int], model: str, until: LedgerCursor | 
         .group_by(change.lead_key, group, kind)
         .having(points != 0)
     )
-    if until is not None:
+    if isinstance(until, datetime):
+        sums = sums.where(change.at <= until)
+    elif until is not None:
         cursor = literal(until.at), literal(until.position)
         sums = sums.where(tuple_(change.at, change.position) <= tuple_(*cursor))
     return sums

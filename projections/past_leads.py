@@ -11,9 +11,11 @@ from sqlalchemy import ARRAY, BigInteger, Select, Text, any_, case, literal, or_
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from projections.lead_records import MOST_RECORDS
+from projections.row_keys import lead_row_key
 from projections.tables import (
     engagement_history,
     identities,
+    identity_history,
     lead_records,
     publications,
     sessions,
@@ -31,6 +33,16 @@ def select_known_records(identity_keys: Sequence[int]) -> Select[Any]:
         .where(_among(lead_records.c.identity_key, identity_keys))
         .order_by(lead_records.c.at, lead_records.c.position)
         .limit(MOST_RECORDS + 1)
+    )
+
+
+def select_had_identities(tenant: str, lead_id: str, until: datetime) -> Select[Any]:
+    """One row, if the lead had an identity at that moment or before."""
+    had = identity_history.c
+    return (
+        select(had.epoch)
+        .where(had.lead_key == lead_row_key(tenant, lead_id), had.attached_at <= until)
+        .limit(1)
     )
 
 

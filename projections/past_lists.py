@@ -6,13 +6,16 @@ total of any moment; whatever else is asked is looked up only of leads that the 
 
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Integer,
+    Numeric,
     Select,
+    Subquery,
     and_,
     any_,
     case,
@@ -45,6 +48,11 @@ MOST_RECORDS_OF_LISTED = 500
 """Of a lead that are folded for a list; of a lead with more, the list has the histories only."""
 
 
+LOOKED_AT_FIRST = 2_000
+COLLECTED_FROM = 5_000
+"""Leads before a page from which it is quicker to collect all leads that were there than to look each up."""
+
+
 def past_page(
     tenant: str,
     model: str,
@@ -53,9 +61,11 @@ def past_page(
     *,
     limit: int,
     start: PageStart = FIRST_PAGE,
+    among_first: int | None = None,
 ) -> Select[Any]:
     """A page of the leads that were there: today's row of each, and `rounded`, the total of then; null: it was not scored. Of `filters`,
-    owners, silence and snoozing are of now only, and not used here. A search looks in today's rows.
+    owners, silence and snoozing are of now only, and not used here. A search looks in today's rows. `among_first`: only so many
+    leads in that order are looked at, which need not be sorted among the others; the page may lack leads then.
     """
     change = score_history.c
     total = (
@@ -66,7 +76,7 @@ def past_page(
         .lateral("total")
     )
     # As `rounded_points`: half up, also below zero. Without an entry the total was 0.
-    points = func.floor(func.coalesce(total.c.total, 0) + 0.5)
+    points = func.floor(func.coalesce(total.c.total, 0) + literal(Decimal("0.5"), Numeric()))
     rounded = case((total.c.removed, null()), else_=cast(points, Integer))
     conditions: list[ColumnElement[bool]] = [leads.c.tenant == tenant]
     if not filters.anonymous:
@@ -86,12 +96,16 @@ def past_page(
         select(ranked)
         .where(_after(start.after, ranked.c) if start.after is not None else true())
         .order_by(*_order(ranked.c))
+        .limit(among_first)
         .offset(0)
         .subquery("in_order")
     )
     page = (
         select(in_order)
-        .where(*_were_there(in_order.c.lead_key, at), *_filtered(in_order.c.lead_key, model, filters, at))
+        .where(
+            _was_there(in_order.c.lead_key, at, start.offset),
+            *_filtered(in_order.c.lead_key, model, filters, at),
+        )
         .order_by(*_order(in_order.c))
         .limit(limit)
         .offset(start.offset)
@@ -102,6 +116,11 @@ def past_page(
         .select_from(page.join(leads, leads.c.lead_key == page.c.lead_key))
         .order_by(*_order(page.c))
     )
+
+
+def looked_at_first(limit: int, start: PageStart) -> int:
+    """Leads among which nearly every page is found."""
+    return LOOKED_AT_FIRST + 2 * (start.offset + limit)
 
 
 def _order(columns: Any) -> Sequence[ColumnElement[Any]]:
@@ -121,21 +140,26 @@ def _after(last: LeadPosition, columns: Any) -> ColumnElement[bool]:
     )
 
 
-def _were_there(lead_key: ColumnElement[Any], at: datetime) -> list[ColumnElement[bool]]:
-    """The lead had an identity then."""
+def _was_there(lead_key: ColumnElement[Any], at: datetime, offset: int) -> ColumnElement[bool]:
+    """The lead had an identity then. Of many leads, all that had one are collected first: `is true` keeps the planner from asking of
+    each.
+    """
     own, later = identity_history, identity_history.alias("later")
     reassigned = (
         select(later.c.epoch)
         .where(
             later.c.identity_key == own.c.identity_key,
             later.c.epoch > own.c.epoch,
+            later.c.epoch > 1,
             later.c.attached_at <= at,
         )
         .exists()
     )
-    return [
+    if offset >= COLLECTED_FROM:
+        return lead_key.in_(select(own.c.lead_key).where(own.c.attached_at <= at, ~reassigned)).is_(true())
+    return (
         select(own.c.epoch).where(own.c.lead_key == lead_key, own.c.attached_at <= at, ~reassigned).exists()
-    ]
+    )
 
 
 def _filtered(
@@ -198,6 +222,20 @@ def overrides_of(lead_keys: Sequence[int], at: datetime) -> Select[Any]:
         .where(_among(entry.lead_key, lead_keys), entry.at <= at)
         .order_by(entry.lead_key, entry.at, entry.position)
     )
+
+
+def owned_then(lead_keys: Sequence[int], at: datetime) -> Subquery:
+    """(lead_key, identity_key): the identities that these leads had then."""
+    had, every = identity_history.alias("had"), identity_history.alias("every")
+    of_leads = select(had.c.identity_key).where(_among(had.c.lead_key, lead_keys), had.c.attached_at <= at)
+    latest = (
+        select(every.c.identity_key, every.c.lead_key)
+        .ext(distinct_on(every.c.identity_key))
+        .where(every.c.identity_key.in_(of_leads), every.c.attached_at <= at)
+        .order_by(every.c.identity_key, every.c.epoch.desc())
+        .subquery("latest_owner")
+    )
+    return select(latest).where(_among(latest.c.lead_key, lead_keys)).subquery("owned")
 
 
 def identities_attached(lead_keys: Sequence[int], at: datetime) -> Select[Any]:

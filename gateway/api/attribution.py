@@ -18,6 +18,7 @@ from starlette.responses import Response
 from gateway.access import READ_SCOPE, Caller
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.found_leads import found_lead, found_unmerged_lead, lead_id_as_sent, merged_into
+from gateway.api.lead_moment import AsKnown, AsOf, facts_then, lead_request, lead_there_at
 from gateway.api.leads import NO_NUL
 from gateway.api.services import (
     ApiServices,
@@ -150,15 +151,26 @@ async def history(
         int, Query(ge=1, le=MOST_CONVERSIONS_SHOWN, description="Conversions of a page.")
     ] = CONVERSIONS_PAGE,
     cursor: Annotated[int, Query(ge=0, le=10**9, description="`next_cursor` of the page before.")] = 0,
+    as_of: AsOf = None,
+    knowledge: AsKnown = "then",
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     models = TOUCH_MODELS if model is None else (_known_model(model, "model"),)
-    rules = (await services.ports.published(tenant)).attribution
-    lead, facts = await _lead_and_facts(services, tenant, lead_id.removesuffix("/"))
+    moment_of_lead = lead_request(services.ports.now(), as_of, knowledge)
+    active = await services.ports.published(tenant)
+    rules = active.attribution
+    if as_of is None:
+        lead, facts = await _lead_and_facts(services, tenant, lead_id.removesuffix("/"))
+    else:
+        async with services.store.snapshot() as ask:
+            lead_now = found_lead(await ask(queries.lead(tenant, lead_id.removesuffix("/"))))
+            then = await lead_there_at(ask, services.ports.past_leads, active, lead_now, moment_of_lead)
+            lead, rules = then.row, then.active.attribution
+            facts = await facts_then(ask, then, moment_of_lead)
     about = {
         "lead_id": lead_id_as_sent(lead["lead_id"]),
         "merged_into": merged_into(lead),
-        "as_of": services.ports.now(),
+        "as_of": moment_of_lead.at,
     }
 
     def answer() -> JsonAnswer:

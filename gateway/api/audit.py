@@ -8,7 +8,8 @@ from starlette.responses import Response
 from gateway.accounts.audit import EVERYBODY, OUTCOMES, hashed_id, read_entries
 from gateway.accounts.services import accounts_of
 from gateway.answers import JsonAnswer, RequestProblem
-from gateway.api.leads import NO_NUL, moment_of
+from gateway.api.lead_moment import moment_of
+from gateway.api.leads import NO_NUL
 from gateway.api.services import authorized_caller
 from gateway.documented import answer_docs, example_bodies
 

@@ -3,6 +3,7 @@ band, how the score went, and how many leads are in each band.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from types import MappingProxyType
 from typing import Annotated, Any, Final
 
@@ -12,18 +13,25 @@ from starlette.responses import Response
 from authoring.active_models import ActiveRules
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api import statements
+from gateway.api.lead_as_of import SESSION_MODEL
 from gateway.api.lead_counts import LeadCounts
+from gateway.api.lead_moment import PastMoment, past_moment
 from gateway.api.leads import BOARD_MODEL, NO_NUL, ModelName
+from gateway.api.past_list import leads_then
 from gateway.api.points import plain, points
-from gateway.api.services import services_of, take_report_turn, tenant_of
+from gateway.api.published_rules import rules_then
+from gateway.api.services import ApiServices, services_of, take_report_turn, tenant_of
 from gateway.api.tenant_leads import decimal_or_given, voice_url
 from gateway.documented import answer_docs, example_bodies
 from gateway.store import Row
 from projections import call_list_queries as queries
+from projections.past_leads import select_publications_until, select_settings_until
 from projections.queries import refuses_profiling
 from projections.row_keys import band_key, lead_row_key
+from schemas.moment import moment
+from scoring.features.features import Session
 from scoring.features.profile_fields import BUDGET_FIELDS, PROPERTY_FIELDS
-from scoring.models.model import ONE_POINT, Model
+from scoring.models.model import ONE_POINT, Model, score_session
 
 MOST_LEADS: Final = 100
 POINTS_OF_LINE: Final = 24
@@ -50,11 +58,18 @@ async def reasons(
         Query(min_length=1, max_length=MOST_LEADS, description="A lead's id; up to 100 of them."),
     ],
     model: ModelName = BOARD_MODEL,
+    as_of: PastMoment = None,
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
-    scored_by = _model(await services.ports.published(tenant), model)
+    active = await services.ports.published(tenant)
+    scored_by = _model(active, model)
     ids = {lead_row_key(tenant, each): each for each in lead_id}
     keys = list(ids)
+    if as_of is not None:
+        at = past_moment(as_of, services.ports.now())
+        return JsonAnswer(
+            {"reasons": await _reasons_then(services, active, tenant, ids, model, at), "as_of": at}
+        )
     async with services.store.snapshot() as ask:
         scores, totals, events, voices, profiles, visits = await ask.all(
             statements.select_scores_of(keys),
@@ -93,6 +108,68 @@ async def reasons(
             "as_of": services.ports.now(),
         }
     )
+
+
+async def _reasons_then(
+    services: ApiServices,
+    active: ActiveRules,
+    tenant: str,
+    ids: Mapping[int, str],
+    model: str,
+    at: datetime,
+) -> dict[str, dict[str, Any]]:
+    """As `reasons`, of the leads that the list of that moment has: profile and visit are folded as it does."""
+    keys = list(ids)
+    async with services.store.snapshot() as ask:
+        rows, totals, events, voices, published, settings = await ask.all(
+            queries.whole_leads(keys),
+            queries.latest_totals(keys, model, limit=POINTS_OF_LINE, until=at),
+            queries.latest_events(keys, at),
+            statements.latest_voices(keys, at),
+            select_publications_until(tenant, at),
+            select_settings_until(tenant, at),
+        )
+        listed = await leads_then(ask, services.ports.past_leads, active, tenant, rows, at)
+    rules, _ = rules_then(active, published, settings)
+    scored_by = rules.models.get(model)
+    changes_of: dict[int, list[Row]] = {}
+    for row in totals:
+        changes_of.setdefault(row["lead_key"], []).append(row)
+    event_of = {row["lead_key"]: row for row in events}
+    voice_of = {row["lead_key"]: row for row in voices}
+    shown = {}
+    for today, lead in zip(rows, listed, strict=True):
+        if lead.history == "not_yet_recorded":
+            continue
+        key = today["lead_key"]
+        scorable = scored_by is not None and not refuses_profiling(today) and not refuses_profiling(lead.row)
+        visit = lead.last_visit
+        shown[ids[key]] = {
+            **(
+                _score(scored_by, lead.scores.get(model), changes_of.get(key, ()))
+                if scored_by is not None and scorable
+                else NOT_SCORED
+            ),
+            **_wishes(lead.row["fields"]),
+            "event": _event(event_of.get(key)),
+            "session": None
+            if visit is None
+            else _visit(rules.models.get(SESSION_MODEL), visit, scorable=scorable),
+            "voice_seconds": _seconds(voice_of.get(key)),
+            "voice_url": voice_url(voice_of.get(key, {})),
+        }
+    return shown
+
+
+def _visit(model: Model | None, visit: Session, *, scorable: bool) -> dict[str, Any]:
+    scored = scorable and model is not None and model.mean is not None
+    return {
+        "started_at": moment(visit.opened_at),
+        "duration_seconds": visit.seconds,
+        "pages": visit.pages,
+        "clicks": visit.clicks + visit.important_clicks,
+        "score": points(score_session(model, visit).total) if scored and model is not None else None,
+    }
 
 
 @router.get(
@@ -141,7 +218,7 @@ def _counts_json(counts: LeadCounts, bands: Mapping[str, str]) -> dict[str, Any]
     }
 
 
-def _score(model: Model, score: Row | None, changes: Sequence[Row]) -> dict[str, Any]:
+def _score(model: Model, score: Mapping[str, Any] | None, changes: Sequence[Row]) -> dict[str, Any]:
     """`changes`: the newest first."""
     return {
         "gain": next((_gain(row) for row in changes if row["change"] > 0), None),
@@ -189,7 +266,7 @@ def _gain(row: Row) -> dict[str, Any]:
     return {"change": plain(row["change"]), "rule": rule, "at": row["at"]}
 
 
-def _missing(model: Model, score: Row | None) -> dict[str, Any] | None:
+def _missing(model: Model, score: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """The next better band of the model's first scale, and the points up to it from the rounded total, which is always current."""
     thresholds = next(iter(model.scales.values()), [])
     total, rounded = (0, 0) if score is None else (int(score["total"] * ONE_POINT), score["rounded"])

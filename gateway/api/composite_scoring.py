@@ -24,7 +24,9 @@ from gateway.api.bulk_scores import (
     running_recalculation,
     start_recalculation,
 )
-from gateway.api.found_leads import found_scorable_lead, lead_id_as_sent
+from gateway.api.found_leads import found_lead, found_scorable_lead, lead_id_as_sent, refuse_unscorable
+from gateway.api.lead_as_of import LeadAsOf
+from gateway.api.lead_moment import AsKnown, AsOf, lead_request, lead_there_at
 from gateway.api.points import plain, points
 from gateway.api.recalculations import Recalculation
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
@@ -120,12 +122,32 @@ async def calculate(request: Request, lead_id: str) -> Response:
     summary="A lead's score with its components, grade and temperature",
     responses=answer_docs(EXAMPLES["score"], "The score as of now."),
 )
-async def score(request: Request, lead_id: str) -> Response:
+async def score(request: Request, lead_id: str, as_of: AsOf = None, knowledge: AsKnown = "then") -> Response:
     services, tenant = services_of(request), tenant_of(request)
-    active, now = await services.ports.published(tenant), services.ports.now()
-    rows = await services.store.rows(queries.lead(tenant, lead_id.removesuffix("/")))
-    lead = found_scorable_lead(rows, "ask for that")
-    return JsonAnswer(await _score_json(services, active, tenant, lead, now))
+    moment_of_lead = lead_request(services.ports.now(), as_of, knowledge)
+    active = await services.ports.published(tenant)
+    statement = queries.lead(tenant, lead_id.removesuffix("/"))
+    if as_of is None:
+        lead = found_scorable_lead(await services.store.rows(statement), "ask for that")
+        return JsonAnswer(await _score_json(services, active, tenant, lead, moment_of_lead.now))
+    async with services.store.snapshot() as ask:
+        lead = found_lead(await ask(statement))
+        refuse_unscorable(lead)
+        then = await lead_there_at(ask, services.ports.past_leads, active, lead, moment_of_lead)
+    lead = found_scorable_lead([then.row], "ask for that")
+    return JsonAnswer(_past_score_json(then))
+
+
+def _past_score_json(then: LeadAsOf) -> dict[str, Any]:
+    """Raises RequestProblem, if the features of that moment are not kept."""
+    if then.subject is None:
+        raise RequestProblem(409, "the features of that moment are not kept", field="as_of")
+    model = active_model(then.active, MODEL)
+    return {
+        "lead_id": lead_id_as_sent(then.row["lead_id"]),
+        "as_of": then.at,
+        "score": components_json(then.active, model, then.subject, millis(then.at)),
+    }
 
 
 async def _score_json(

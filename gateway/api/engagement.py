@@ -17,9 +17,10 @@ from starlette.responses import Response
 
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.found_leads import found_lead, lead_id_as_sent, merged_into
+from gateway.api.lead_moment import AsKnown, AsOf, identity_keys_of, lead_request, lead_there_at
 from gateway.api.leads import NO_NUL
 from gateway.api.services import authorized_caller, services_of, tenant_of
-from gateway.api.window import Days, From, To, report_window
+from gateway.api.window import Days, From, To, read_window
 from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.body import read_body
 from gateway.door.json_body import json_object, struct_of
@@ -29,7 +30,13 @@ from gateway.store import Row
 from gateway.unknown_names import meant_name
 from projections import queries
 from projections.channels import CHANNEL_FIXED_BY_TYPE, CHANNEL_OF_SOURCE, DEFAULT_CHANNEL_OF_TYPE
-from projections.engagements import CUSTOM_TYPE, EngagementFilters, EventCursor, select_engagements
+from projections.engagements import (
+    CUSTOM_TYPE,
+    EngagementFilters,
+    EventCursor,
+    PastEvents,
+    select_engagements,
+)
 from schemas.decode import Refusal
 from schemas.envelope import ANONYMOUS_PREFIX, EventId, Line, Moment
 from schemas.events import Amount, Currency
@@ -113,13 +120,16 @@ async def history(
     cursor: Annotated[
         str | None, Query(pattern=CURSOR, description="`next_cursor` of the page before.")
     ] = None,
+    as_of: AsOf = None,
+    knowledge: AsKnown = "then",
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
-    shown: dict[str, Any] = {}
+    moment_of_lead = lead_request(services.ports.now(), as_of, knowledge)
+    shown: dict[str, Any] = {} if as_of is None else {"as_of": moment_of_lead.at}
     first = until = None
     if days is not None or begin is not None or end is not None:
         zone = (await services.ports.published(tenant)).zone
-        window = report_window(services, zone, days, begin, end, default_days=None)
+        window = read_window(zone, moment_of_lead.at, days, begin, end, default_days=None)
         first, until, shown = window.begin, window.end, window.shown()
     types, custom_names = _filters_of_types(engagement_type or ())
     channels = tuple(engagement_channel or ())
@@ -136,11 +146,17 @@ async def history(
         with_revenue=with_revenue,
     )
     async with services.store.snapshot() as ask:
-        leads, rows = await ask.all(
-            queries.lead(tenant, lead_id),
-            select_engagements(tenant, lead_id, filters, limit=limit + 1, before=_event_cursor(cursor)),
+        lead = found_lead(await ask(queries.lead(tenant, lead_id)))
+        if as_of is not None:
+            active = await services.ports.published(tenant)
+            then = await lead_there_at(ask, services.ports.past_leads, active, lead, moment_of_lead)
+            lead = then.row
+            filters = filters._replace(
+                then=PastEvents(identity_keys_of(then), then.at, moment_of_lead.known_today)
+            )
+        rows = await ask(
+            select_engagements(tenant, lead_id, filters, limit=limit + 1, before=_event_cursor(cursor))
         )
-    lead = found_lead(leads)
     last = rows[limit - 1] if len(rows) > limit else None
     return JsonAnswer(
         {

@@ -16,8 +16,8 @@ from authoring.experiment_texts import ExperimentVersion
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.experiment_texts import active_of_tenant, active_version
 from gateway.api.found_leads import lead_id_as_sent
+from gateway.api.lead_moment import moment_of
 from gateway.api.lead_pages import PAGE, Limit
-from gateway.api.leads import moment_of
 from gateway.api.services import services_of, tenant_of
 from gateway.documented import answer_docs, example_bodies
 from gateway.store import Row, StoreSnapshot

@@ -7,45 +7,17 @@
 """
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from authoring.active_models import ActiveRules
 from gateway.api.contact_times import contact_times_in_row
-from gateway.api.lead_as_of import (
-    Knowledge,
-    LeadAsOf,
-    computed_scores,
-    lead_from_now_on,
-    past_lead_as_of,
-)
+from gateway.api.lead_as_of import LeadAsOf, computed_scores
+from gateway.api.lead_moment import LeadRequest, lead_at
 from gateway.api.next_stages import next_stage_json
 from gateway.api.score_shapes import add_recorded_lines, current_score_json, past_score_json
 from gateway.ports import PastLeads
 from gateway.store import Row, StoreSnapshot
 from projections import queries
-
-
-class LeadRequest(NamedTuple):
-    """Of which moment a lead is requested."""
-
-    now: datetime
-    as_of: datetime | None = None
-    """None: now."""
-    knowledge: Knowledge = "then"
-
-    @property
-    def at(self) -> datetime:
-        return self.now if self.as_of is None else self.as_of
-
-    @property
-    def is_past(self) -> bool:
-        return self.as_of is not None and self.as_of <= self.now
-
-    @property
-    def until(self) -> datetime | None:
-        """The end of the histories; None: all of them."""
-        return self.at if self.is_past else None
 
 
 class ExplainedLead(NamedTuple):
@@ -65,11 +37,7 @@ async def explain_lead(
         queries.scores(tenant, lead_id) if until is None else queries.last_changes(tenant, lead_id, until),
         queries.breakdowns(tenant, lead_id, until),
     )
-    shown = await (
-        past_lead_as_of(ask, ports, active, lead, until, request.knowledge)
-        if until is not None
-        else lead_from_now_on(ask, active, lead, recorded, request.now, request.at)
-    )
+    shown = await lead_at(ask, ports, active, lead, request, recorded if until is None else None)
     scores = computed_scores(shown)
     if not shown.is_computed and not queries.refuses_profiling(shown.row):
         shape = past_score_json if request.is_past else current_score_json

@@ -1,6 +1,6 @@
 """The lead that a request names: refusals where there is none, or where it was merged, and ids as callers know them."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from gateway.answers import RequestProblem
 from gateway.store import Row, StoreSnapshot
@@ -28,7 +28,18 @@ def was_merged(lead: Row) -> bool:
     return lead["redirect"] is not None and lead["identities"] == 0
 
 
-async def redirects_from(ask: StoreSnapshot, tenant: str, lead: Row) -> dict[str, str | None]:
+RowOfLead = Callable[[str], Awaitable[Row | None]]
+"""(lead id) -> its row, of now or of another moment; None: there is no such lead."""
+
+
+def row_of_now(ask: StoreSnapshot, tenant: str) -> RowOfLead:
+    async def row_of(lead_id: str) -> Row | None:
+        return next(iter(await ask(select_lead(tenant, lead_id))), None)
+
+    return row_of
+
+
+async def redirects_from(lead: Row, row_of: RowOfLead) -> dict[str, str | None]:
     """Lead -> the lead that it was merged into, of this one and of those that follow."""
     redirects: dict[str, str | None] = {}
     current: Row | None = lead
@@ -39,7 +50,7 @@ async def redirects_from(ask: StoreSnapshot, tenant: str, lead: Row) -> dict[str
         and len(redirects) <= LONGEST_PATH
     ):
         redirects[current["lead_id"]] = current["redirect"]
-        current = next(iter(await ask(select_lead(tenant, current["redirect"]))), None)
+        current = await row_of(current["redirect"])
     return redirects
 
 
@@ -61,9 +72,14 @@ def found_unmerged_lead(rows: Sequence[Row], remedy: str) -> Row:
 def found_scorable_lead(rows: Sequence[Row], remedy: str) -> Row:
     """As `found_unmerged_lead`; problem 409 also if the lead objects to profiling."""
     lead = found_unmerged_lead(rows, remedy)
+    refuse_unscorable(lead)
+    return lead
+
+
+def refuse_unscorable(lead: Row) -> None:
+    """Problem 409 if the lead objects to profiling."""
     if refuses_profiling(lead):
         raise RequestProblem(409, REFUSED_REASON, field="lead_id")
-    return lead
 
 
 def merged_reason(lead: Row, remedy: str) -> str:

@@ -3,6 +3,7 @@ leads it is none, though it has their address.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from gateway.store import Row, StoreSnapshot
@@ -14,9 +15,9 @@ ADDRESSES: Final = ("email", "phone")
 
 
 async def identities_json(
-    ask: StoreSnapshot, lead_id: str, identities: Sequence[Row]
+    ask: StoreSnapshot, lead_id: str, identities: Sequence[Row], until: datetime | None = None
 ) -> list[dict[str, Any]]:
-    """`identities` have `identity`, `home` and `attached_at`."""
+    """`identities` have `identity`, `home` and `attached_at`. `until`: nothing counts that was recorded later."""
     if not identities:
         return []
     keys = [hashed_key(each["identity"]) for each in identities]
@@ -24,8 +25,8 @@ async def identities_json(
         select_joining_events(
             [(key, each["attached_at"]) for key, each in zip(keys, identities, strict=True)]
         ),
-        select_merges(keys, lead_id),
-        select_kept_apart(keys),
+        select_merges(keys, lead_id, until),
+        select_kept_apart(keys, until),
     )
     kept_apart: dict[int, dict[str, dict[str, Any]]] = {}
     for row in apart:  # of each other lead the latest event

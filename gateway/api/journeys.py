@@ -16,13 +16,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
+from authoring.active_models import ActiveRules
 from gateway.answers import JsonAnswer, RequestProblem
-from gateway.api.execution_shapes import short_execution_json
 from gateway.api.found_leads import found_lead, lead_id_as_sent, merged_reason, was_merged
+from gateway.api.lead_as_of import LeadAsOf, execution_then
+from gateway.api.lead_moment import AsKnown, AsOf, LeadRequest, facts_then, lead_request, lead_there_at
 from gateway.api.lifecycle import weight_of_engagement
-from gateway.api.points import plain, points
-from gateway.api.services import services_of, take_report_turn, tenant_of
-from gateway.api.window import MOST_PERIODS, Anonymous, Days, From, To, Window, report_window
+from gateway.api.points import plain
+from gateway.api.services import ApiServices, services_of, take_report_turn, tenant_of
+from gateway.api.timeline_shapes import timeline_json
+from gateway.api.window import MOST_PERIODS, Anonymous, Days, From, To, Window, read_window, report_window
 from gateway.documented import answer_docs, example_bodies
 from gateway.store import Row, StoreSnapshot
 from projections import journeys as statements
@@ -31,13 +34,12 @@ from projections.lead_facts import facts_of_rows, has_many_facts, select_facts, 
 from projections.stored_journeys import day_of_row, journey_of_row, stored_days, stored_journey
 from projections.workflow_queries import executions_of_lead
 from schemas.moment import millis, moment
-from scoring.analytics.facts import EventFact, ExecutionFact, LeadFacts, OwnerFact, ScoreFact, StageFact
+from scoring.analytics.facts import ExecutionFact, LeadFacts
 from scoring.analytics.orders import Money, amounts_of
 from scoring.analytics.periods import PeriodType, period_name
 from scoring.analytics.shares import mean, share, trend_direction
 from scoring.features.calendar import DAY_MS, HOUR_MS, Calendar, date_of_day, day_of_date
 from scoring.features.signals import major_units
-from scoring.journeys.counted_events import is_touchpoint
 from scoring.journeys.day_summary import DaySummary, day_summaries
 from scoring.journeys.journey import (
     CHURN_DAYS,
@@ -55,7 +57,7 @@ from scoring.journeys.journey import (
     predicted_value,
 )
 from scoring.journeys.period_summary import SUMMED, PeriodSummary, period_summaries
-from scoring.journeys.timeline import KEY_LENGTH, TimelineItem, TimelineKey, page_before, timeline_of
+from scoring.journeys.timeline import KEY_LENGTH, TimelineKey, page_before, timeline_of
 
 TIMELINE_PAGE, LONGEST_TIMELINE_PAGE = 50, 500
 EXECUTIONS_READ = 1_000
@@ -152,15 +154,22 @@ async def journey(
     cursor: Annotated[
         str | None, Query(pattern=TIMELINE_CURSOR, description="`next_cursor` of the page before.")
     ] = None,
+    as_of: AsOf = None,
+    knowledge: AsKnown = "then",
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     active = await services.ports.published(tenant)
-    now, before, zone = services.ports.now(), _timeline_key(cursor), active.zone
-    today = local_date(zone, millis(now))
+    moment_of_lead = lead_request(services.ports.now(), as_of, knowledge)
+    now, before, zone = moment_of_lead.at, _timeline_key(cursor), active.zone
     async with services.store.snapshot() as ask:
-        lead = await _lead(ask, tenant, lead_id)
-        stored = await _stored_journey(ask, lead)
-        if stored is None:
+        lead, then = await _lead_at(ask, services, active, tenant, lead_id, moment_of_lead)
+        if then is not None:
+            zone = then.active.zone
+        today = local_date(zone, millis(now))
+        stored = None if then is not None else await _stored_journey(ask, lead)
+        if then is not None:
+            facts, days = await facts_then(ask, then, moment_of_lead), None
+        elif stored is None:
             facts, days = await _facts_of_lead(ask, lead), None
         else:
             *latest, rows = await ask.all(
@@ -173,16 +182,27 @@ async def journey(
                 ),
             )
             facts, days = facts_of_rows(*latest)[lead["lead_key"]], [day_of_row(row) for row in rows]
-        usual, groups, executions = await ask.all(
-            statements.usual_path(tenant, lead["stage"]),
-            statements.value_groups(tenant, lead["stage"], now),
-            executions_of_lead(tenant, lead["lead_id"], limit=EXECUTIONS_READ),
+        (executions,) = await ask.all(
+            executions_of_lead(tenant, lead["lead_id"], limit=EXECUTIONS_READ, until=moment_of_lead.until)
         )
+        usual: Sequence[Row] = ()
+        groups: ValueGroups = ()
+        if not moment_of_lead.is_past:  # what other leads were then is not kept
+            usual, groups = await ask.all(
+                statements.usual_path(tenant, lead["stage"]),
+                statements.value_groups(tenant, lead["stage"], now),
+            )
 
     def answer() -> JsonAnswer:
-        by_number = {row["execution_id"]: row for row in executions}
+        by_number = {
+            row["execution_id"]: execution_then(row, now) if moment_of_lead.is_past else row
+            for row in executions
+        }
         triggered = [ExecutionFact(millis(row["at"]), number) for number, row in by_number.items()]
-        items, following = page_before(timeline_of(facts, triggered), limit, before)
+        every = timeline_of(facts, triggered)
+        if as_of is not None:
+            every = [each for each in every if each.at <= millis(now)]
+        items, following = page_before(every, limit, before)
         of_lead = journey_of(facts, zone) if stored is None else stored
         trend = _interactions_of_trend(day_summaries(facts, zone) if days is None else days, today)
         return JsonAnswer(
@@ -191,7 +211,7 @@ async def journey(
                 "as_of": now,
                 "time_zone": zone.time_zone,
                 "journey": _journey_json(lead, of_lead, zone, today, trend, usual, groups),
-                "timeline": [_timeline_json(item, by_number) for item in items],
+                "timeline": [timeline_json(item, by_number) for item in items],
                 "next_cursor": None if following is None else "_".join(map(str, following)),
             }
         )
@@ -323,52 +343,6 @@ def _overview_revenue(row: Row, leads: int) -> dict[str, Any]:
 # Timeline
 
 
-def _timeline_json(item: TimelineItem, executions: Mapping[int, Row]) -> dict[str, Any]:
-    shown: dict[str, Any] = {"kind": item.kind, "at": moment(item.at)}
-    match item.fact:
-        case ExecutionFact() as execution:
-            return shown | {"execution": short_execution_json(executions[execution.execution_id])}
-        case EventFact() as event:
-            return shown | _event_json(event)
-        case ScoreFact() as change:
-            return shown | {
-                "model": change.model,
-                "total": points(change.total),
-                "change": points(change.total - change.previous),
-                "caused_by": change.caused_by,
-            }
-        case StageFact() as entry:
-            return shown | {
-                "stage": entry.stage,
-                "previous_stage": entry.previous,
-                "reason": entry.reason,
-                "caused_by": entry.caused_by,
-            }
-        case OwnerFact():
-            name = "from_lead" if item.kind == "merged" else "to_lead"
-            return shown | {name: lead_id_as_sent(item.other_lead or "")}
-
-
-def _event_json(event: EventFact) -> dict[str, Any]:
-    amount = event.amount_minor
-    return {
-        "event_id": event.event_id,
-        "type": event.type,
-        "recorded_at": moment(event.recorded_at),
-        "channel": event.channel,
-        "channel_group": event.channel_group,
-        "title": event.title,
-        "source_type": event.source_type,
-        "source_name": event.source_name,
-        "campaign": event.campaign_name,
-        "interaction": event.interaction,
-        "touchpoint": is_touchpoint(event),
-        "value": None if amount is None or event.currency is None else major_units(amount, event.currency),
-        "currency": event.currency,
-        "late": event.late,
-    }
-
-
 def _timeline_key(cursor: str | None) -> TimelineKey | None:
     """Raises RequestProblem."""
     if cursor is None:
@@ -461,15 +435,23 @@ async def lead_summaries(
     cursor: Annotated[
         str | None, Query(pattern=r"^\d{4}-\d\d-\d\d$", description="`next_cursor` of the page before.")
     ] = None,
+    as_of: AsOf = None,
+    knowledge: AsKnown = "then",
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     active = await services.ports.published(tenant)
-    window = report_window(services, active.zone, days, begin, end, ALL_TIME)
-    first, until = _days_of(window)
+    moment_of_lead = lead_request(services.ports.now(), as_of, knowledge)
     before = _day_of_cursor(cursor)
     async with services.store.snapshot() as ask:
-        lead = await _lead(ask, tenant, lead_id)
-        if await _stored_journey(ask, lead) is None:
+        lead, then = await _lead_at(ask, services, active, tenant, lead_id, moment_of_lead)
+        if then is not None:
+            active = then.active
+        window = read_window(active.zone, moment_of_lead.at, days, begin, end, default_days=ALL_TIME)
+        first, until = _days_of(window)
+        if then is not None:
+            facts = await facts_then(ask, then, moment_of_lead)
+            active_days = await asyncio.to_thread(day_summaries, facts, window.zone)
+        elif await _stored_journey(ask, lead) is None:
             facts = await _facts_of_lead(ask, lead)
             active_days = await asyncio.to_thread(day_summaries, facts, window.zone)
         else:
@@ -535,14 +517,25 @@ def _counts_json(counts: Mapping[str, Any]) -> dict[str, int]:
 # What they share
 
 
-async def _lead(ask: StoreSnapshot, tenant: str, lead_id: str) -> Row:
-    """Raises RequestProblem."""
+async def _lead_at(
+    ask: StoreSnapshot,
+    services: ApiServices,
+    active: ActiveRules,
+    tenant: str,
+    lead_id: str,
+    request: LeadRequest,
+) -> tuple[Row, LeadAsOf | None]:
+    """Its row, and the lead as of the moment; None: of now. Raises RequestProblem."""
     lead = found_lead(await ask(queries.lead(tenant, lead_id.removesuffix("/"))))
+    then = None
+    if request.as_of is not None:
+        then = await lead_there_at(ask, services.ports.past_leads, active, lead, request)
+        lead = {**then.row, "lead_key": lead["lead_key"]}
     if lead["identities"] == 0:
         merged = was_merged(lead)
         reason = merged_reason(lead, "ask for that") if merged else "the lead has no events"
         raise RequestProblem(409, reason, field="lead_id")
-    return lead
+    return lead, then
 
 
 async def _facts_of_lead(ask: StoreSnapshot, lead: Row) -> LeadFacts:

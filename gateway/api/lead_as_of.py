@@ -27,6 +27,7 @@ from gateway.subject import subjects_of
 from projections import queries
 from projections.lead_records import MOST_RECORDS, select_lead_records
 from projections.past_leads import (
+    select_had_identities,
     select_known_records,
     select_producer_ids,
     select_publications_until,
@@ -36,7 +37,7 @@ from projections.row_keys import hashed_key, session_row_key
 from schemas.moment import millis, moment
 from scoring.features.qualification_override import QUALIFICATION_MODEL, QualificationOverride
 from scoring.features.view import Subject
-from scoring.lifecycle.future_stage import future_stage, position_from_history
+from scoring.lifecycle.future_stage import future_stages, position_from_history
 from scoring.lifecycle.next_stage import StageContext
 from scoring.models.flags import split_flags
 from scoring.models.model import (
@@ -206,8 +207,9 @@ async def _fold(
             return None, "not_kept"
         return then, "complete" if then is not None else "not_yet_recorded" if raw else "not_kept"
     then, history = await asyncio.to_thread(recorded_lead, ports, lead, names, raw, stage)
-    # Without any record of today either, the store does not know since when it knew the lead.
-    return then, "not_kept" if history == "not_yet_recorded" and not today else history
+    if history == "not_yet_recorded" and not today and await ask(select_had_identities(tenant, lead_id, at)):
+        return then, "not_kept"
+    return then, history
 
 
 def recorded_lead(
@@ -354,7 +356,7 @@ async def lead_from_now_on(
     subject = (await subjects_of(ask, tenant, [lead])).get(lead_id)
     override = override_in_row(lead, at)
     if at > now:
-        lead, subject = _future_lead(active, lead, subject, stages, now, at)
+        lead, subject, stages = _future_lead(active, lead, subject, stages, now, at)
         idle = timedelta(milliseconds=active.idle_ms)
         visits = [
             {**each, "ended": each["score"] is not None and (each["ended"] or at >= each["last_at"] + idle)}
@@ -371,7 +373,7 @@ def _future_lead(
     stages: Sequence[Row],
     now: datetime,
     at: datetime,
-) -> tuple[Row, Subject]:
+) -> tuple[Row, Subject, Sequence[Row]]:
     if subject is None:
         raise RequestProblem(
             422, "the future needs the lead's features, which this store does not keep", field="as_of"
@@ -388,8 +390,13 @@ def _future_lead(
         [(each["stage"], millis(each["at"])) for each in stages], subject.features
     )
     context = StageContext(lifecycle, active.models, active.zone, active.idle_ms)
-    stage = future_stage(context, subject.features, position, millis(now), millis(at), by_hand)
-    return {**lead, "stage": stage}, Subject(subject.features, stage)
+    later = future_stages(context, subject.features, position, millis(now), millis(at), by_hand)
+    entries = [
+        {**each._asdict(), "at": moment(each.at), "position": number, "caused_by": f"due:{each.at}"}
+        for number, each in enumerate(later)
+    ]
+    stage = later[-1].stage if later else lead["stage"]
+    return {**lead, "stage": stage}, Subject(subject.features, stage), [*stages, *entries]
 
 
 def execution_then(row: Row, at: datetime) -> Row:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from gateway.api.found_leads import redirects_from
+from gateway.api.found_leads import RowOfLead, redirects_from
 from gateway.store import Row, StoreSnapshot
 from projections.lead_merges import key_of_own_record, select_leads_merged_into, select_merge_events
 from scoring.features.identity import key_of_identity, merge_circle, owner_by_redirects
@@ -33,17 +33,17 @@ class LeadMerges(NamedTuple):
     circle: list[str]
 
 
-async def merges_of_lead(ask: StoreSnapshot, lead: Row, until: datetime | None) -> LeadMerges:
-    """`lead` is its row; of a past moment, the one of then. The latest merge comes first."""
+async def merges_of_lead(
+    ask: StoreSnapshot, lead: Row, until: datetime | None, row_of: RowOfLead
+) -> LeadMerges:
+    """`lead` is its row; of a past moment, the one of then, as `row_of` has those of other leads. The latest merge comes first."""
     tenant, lead_id = lead["tenant"], lead["lead_id"]
     others = await ask(select_leads_merged_into(tenant, lead_id))
     keys = {key_of_own_record(tenant, lead_id), *(row["identity_key"] for row in others)}
     events = await ask(select_merge_events(sorted(keys), until))
     merges = [each for each in merges_of_events(events) if lead_id in {each.lead_id, each.into}]
     merges.sort(key=lambda each: each.at, reverse=True)
-    if until is not None:
-        return LeadMerges(merges, lead["redirect"], [])
-    redirects = await redirects_from(ask, tenant, lead)
+    redirects = await redirects_from(lead, row_of)
     owner = owner_by_redirects(lead_id, redirects.get)
     if owner != lead_id:
         return LeadMerges(merges, owner, [])

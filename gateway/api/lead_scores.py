@@ -14,6 +14,7 @@ from fastapi import APIRouter, Path, Query, Request
 from msgspec import Struct
 from starlette.responses import Response
 
+from authoring.active_models import ActiveRules
 from gateway.access import READ_SCOPE
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.bulk_scores import (
@@ -27,12 +28,14 @@ from gateway.api.bulk_scores import (
 )
 from gateway.api.execution_shapes import short_execution_json
 from gateway.api.found_leads import found_lead, found_scorable_lead, lead_id_as_sent
+from gateway.api.lead_as_of import computed_scores, execution_then
+from gateway.api.lead_moment import AsKnown, AsOf, LeadRequest, lead_at, lead_request, lead_there_at
 from gateway.api.lead_pages import PAGE, After, Limit, Offset, page_of, page_start
 from gateway.api.leads import NO_NUL
 from gateway.api.overrides import override_in_history, override_in_row
 from gateway.api.points import plain
 from gateway.api.recalculations import Recalculation
-from gateway.api.services import authorized_caller, services_of, tenant_of
+from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
 from gateway.api.window import Anonymous
 from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.body import read_body
@@ -97,9 +100,28 @@ async def scores(
     limit: Limit = PAGE,
     after: After = None,
     offset: Offset = 0,
+    as_of: AsOf = None,
+    knowledge: AsKnown = "then",
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
-    model = active_model(await services.ports.published(tenant), MODEL)
+    active = await services.ports.published(tenant)
+    model = active_model(active, MODEL)
+    if as_of is not None:
+        if lead_id is None:
+            reason = (
+                "the score of one lead is shown as of a moment: name it; for lists there is /api/leads?as_of="
+            )
+            raise RequestProblem(422, reason, field="lead_id")
+        moment_of_lead = lead_request(services.ports.now(), as_of, knowledge)
+        shown_then = await _score_then(services, active, tenant, lead_id, moment_of_lead)
+        stage = _stage_filter(model, qualification_stage)
+        matching = [
+            each
+            for each in shown_then
+            if (stage is None or each["qualification_stage"] == stage[1])
+            and (min_score is None or each["score"] >= min_score)
+        ]
+        return JsonAnswer(matching)
     filters = LeadFilters(
         anonymous=include_anonymous or lead_id is not None,
         lead_id=lead_id,
@@ -131,23 +153,36 @@ async def history(
     cursor: Annotated[
         str | None, Query(pattern=r"^-?\d{1,15}_\d{1,18}$", description="From the header `Link`.")
     ] = None,
+    as_of: AsOf = None,
+    knowledge: AsKnown = "then",
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
-    model = active_model(await services.ports.published(tenant), MODEL)
+    moment_of_lead = lead_request(services.ports.now(), as_of, knowledge)
+    active = await services.ports.published(tenant)
+    model = active_model(active, MODEL)
     before = None
     if cursor is not None:
         at, _, position = cursor.partition("_")
         before = queries.LedgerCursor(moment(int(at)), int(position))
     async with services.store.snapshot() as ask:
         lead = found_lead(await ask(queries.lead(tenant, lead_id)))
-        rows = await ask(queries.ledger(tenant, lead_id, model=MODEL, limit=limit + 1, before=before))
+        if as_of is not None:
+            then = await lead_there_at(ask, services.ports.past_leads, active, lead, moment_of_lead)
+            lead, model = {**then.row, "lead_key": lead["lead_key"]}, active_model(then.active, MODEL)
+        until = moment_of_lead.until
+        rows = await ask(
+            queries.ledger(tenant, lead_id, model=MODEL, limit=limit + 1, until=until, before=before)
+        )
         entries = rows[:limit]
         newest = queries.LedgerCursor(entries[0]["at"], entries[0]["position"]) if entries else None
         sums = await ask(points_by_group([lead["lead_key"]], MODEL, newest)) if entries else ()
         overrides = await ask(queries.overrides(tenant, lead_id))
         causes = sorted({entry["caused_by"] for entry in entries})
         by_causes = executions_by_causes(tenant, lead["lead_id"], causes, limit=MOST_EXECUTIONS)
-        triggered = _by_change(await ask(by_causes) if entries else ())
+        executions = await ask(by_causes) if entries else ()
+        if until is not None:
+            executions = [execution_then(each, until) for each in executions if each["at"] <= until]
+        triggered = _by_change(executions)
     points = _points(sums).get(lead["lead_key"], {})
     shown: list[dict[str, Any]] = []
     for entry in entries:
@@ -321,6 +356,43 @@ def _shape(
         "calculated_at": calculated_at,
         **({} if override is None else {"qualification_override": override}),
     }
+
+
+async def _score_then(
+    services: ApiServices, active: ActiveRules, tenant: str, lead_id: str, request: LeadRequest
+) -> list[dict[str, Any]]:
+    """None, if there was no such lead then, or the model did not score it. Computed, or else what the ledger says."""
+    async with services.store.snapshot() as ask:
+        leads = await ask(queries.lead(tenant, lead_id))
+        if not leads or queries.refuses_profiling(leads[0]):
+            return []
+        then = await lead_at(ask, services.ports.past_leads, active, leads[0], request)
+        key, model = leads[0]["lead_key"], active_model(then.active, MODEL)
+        entries, sums = await ask.all(
+            queries.ledger(tenant, lead_id, model=MODEL, limit=1, until=request.until),
+            points_by_group([key], MODEL, until=request.until),
+        )
+    if then.history == "not_yet_recorded" or queries.refuses_profiling(then.row) or then.has_nobody:
+        return []
+    last = entries[0] if entries else None
+    if last is not None and last["removed"]:
+        return []
+    made = None if last is None else _Change(last["at"], last["position"], _whole(last["previous"]))
+    points, computed = _points(sums).get(key, {}), computed_scores(then).get(MODEL)
+    if computed is None:
+        score, bands = (0, {}) if last is None else (_whole(last["total"]), last["bands"])
+    else:
+        score, bands, points = computed["rounded"], computed["bands"], _points_of_lines(computed["lines"])
+    return [_shape(tenant, then.row, model, score, bands, made, points, then.at, then.override)]
+
+
+def _points_of_lines(lines: Sequence[Mapping[str, Any]]) -> dict[str, Decimal]:
+    """As `_points`, of the lines of a computed score."""
+    points: dict[str, Decimal] = {}
+    for line in lines:
+        name = line["group"] or line["kind"]
+        points[name] = points.get(name, Decimal(0)) + Decimal(str(line["points"]))
+    return {name: each for name, each in points.items() if each}
 
 
 def _score_id(tenant: str, lead_id: str, change: _Change | None) -> int:

@@ -11,22 +11,28 @@ from typing import Annotated, Any
 from urllib.parse import quote
 from zlib import crc32
 
-import msgspec
 from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from authoring.active_models import ActiveRules
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api import statements
-from gateway.api.causes import EventsById, by_id, cause_of
 from gateway.api.contact_times import contact_times_in_row
 from gateway.api.execution_shapes import short_execution_json
-from gateway.api.explained_lead import LeadRequest, explain_lead
+from gateway.api.explained_lead import explain_lead
 from gateway.api.found_leads import found_lead
 from gateway.api.identity_joins import identities_json
-from gateway.api.lead_as_of import Knowledge, execution_then
-from gateway.api.lead_flags import bands_and_flags
+from gateway.api.lead_as_of import execution_then
 from gateway.api.lead_merges import merges_json, merges_of_lead
+from gateway.api.lead_moment import (
+    AsKnown,
+    AsOf,
+    identity_keys_of,
+    lead_request,
+    lead_there_at,
+    past_moment,
+    row_of_leads_at,
+)
 from gateway.api.lead_pages import (
     PAGE,
     After,
@@ -37,9 +43,10 @@ from gateway.api.lead_pages import (
     page_of,
     page_start,
 )
+from gateway.api.ledger_shapes import ledger_page
 from gateway.api.next_stages import next_stage_of_row
 from gateway.api.overrides import override_in_row
-from gateway.api.past_list import ListedLead, leads_then
+from gateway.api.past_list import ListedLead, leads_then, past_rows
 from gateway.api.points import plain
 from gateway.api.score_shapes import current_score_json
 from gateway.api.services import services_of, tenant_of
@@ -52,10 +59,8 @@ from gateway.wait import LookUpOutcomes
 from projections import queries
 from projections.lead_lists import LeadFilters, first_waking
 from projections.past_leads import select_past_engagements
-from projections.past_lists import past_page
-from projections.row_keys import hashed_key
 from projections.workflow_queries import executions_of_lead
-from schemas.envelope import ANONYMOUS_PREFIX, Moment
+from schemas.envelope import ANONYMOUS_PREFIX
 from schemas.moment import millis, moment
 from schemas.topics import visitor_key
 from scoring.features.identity import is_anonymous
@@ -71,13 +76,6 @@ ENGAGEMENTS = 30
 EXECUTIONS = 10
 NO_NUL = r"^[^\x00]*$"
 
-AsOf = Annotated[
-    str | None,
-    Query(
-        description="A moment (RFC 3339). Lists have the past; one lead, the future, too.",
-        json_schema_extra={"format": "date-time"},
-    ),
-]
 ModelName = Annotated[str, Query(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 
 
@@ -138,11 +136,11 @@ async def board(
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     now = services.ports.now()
-    at = None if as_of is None else moment_of(as_of, "as_of")
+    at = None if as_of is None else past_moment(as_of, now)
     active = await services.ports.published(tenant)
     if at is not None:
         filters_of_now = {"assigned_to": assigned_to, "silent_days": silent_days, "snoozed": snoozed}
-        _refuse_what_lists_lack(at, now, filters_of_now)
+        _refuse_what_lists_lack(filters_of_now)
     if sort not in {BOARD_MODEL, *active.models}:
         raise RequestProblem(
             422, f"no such model; active are {', '.join(sorted(active.models))}", field="sort"
@@ -169,7 +167,7 @@ async def board(
             (waking,) = await ask(first_waking(tenant, now))
             listed = await _leads_now(ask, active, tenant, page.rows, now)
         else:
-            rows = await ask(past_page(tenant, sort, filters, at, limit=limit + 1, start=start))
+            rows = await past_rows(ask, tenant, sort, filters, at, limit=limit + 1, start=start)
             page = page_of(rows, limit)
             then = await leads_then(ask, services.ports.past_leads, active, tenant, page.rows, at)
             listed = list(map(_listed_then, then))
@@ -216,14 +214,8 @@ def _listed_then(lead: ListedLead) -> dict[str, Any]:
     }
 
 
-def _refuse_what_lists_lack(at: datetime, now: datetime, filters_of_now: Mapping[str, object]) -> None:
-    """Raises RequestProblem: histories say neither the future of every lead nor to whom it was assigned."""
-    if at > now:
-        raise RequestProblem(
-            422,
-            "a list is of now or of the past; the future is computed of one lead: /api/leads/ID?as_of=",
-            field="as_of",
-        )
+def _refuse_what_lists_lack(filters_of_now: Mapping[str, object]) -> None:
+    """Raises RequestProblem: histories do not say to whom a lead was assigned."""
     for name, value in filters_of_now.items():
         if value is not None:
             raise RequestProblem(
@@ -242,14 +234,28 @@ async def ledger(
     model: ModelName | None = None,
     cursor: Annotated[str | None, Query(pattern=r"^-?\d{1,15}_\d{1,18}$")] = None,
     limit: Limit = LEDGER_PAGE,
+    as_of: AsOf = None,
+    knowledge: AsKnown = "then",
 ) -> Response:
-    tenant = tenant_of(request)
-    async with services_of(request).store.snapshot() as ask:
-        await _existing_lead(ask, tenant, lead_id)
+    services, tenant = services_of(request), tenant_of(request)
+    moment_of_lead = lead_request(services.ports.now(), as_of, knowledge)
+    async with services.store.snapshot() as ask:
+        row, keys = await _existing_lead(ask, tenant, lead_id), None
+        if as_of is not None:
+            active = await services.ports.published(tenant)
+            then = await lead_there_at(ask, services.ports.past_leads, active, row, moment_of_lead)
+            keys = identity_keys_of(then)
         entries = await ask(
-            queries.ledger(tenant, lead_id, model=model, limit=limit + 1, before=_ledger_cursor(cursor))
+            queries.ledger(
+                tenant,
+                lead_id,
+                model=model,
+                limit=limit + 1,
+                until=moment_of_lead.until,
+                before=_ledger_cursor(cursor),
+            )
         )
-        return JsonAnswer(await _ledger(ask, tenant, lead_id, entries, limit=limit))
+        return JsonAnswer(await ledger_page(ask, tenant, lead_id, entries, keys, limit=limit))
 
 
 @router.get(
@@ -269,20 +275,14 @@ async def lead(
     request: Request,
     lead_id: str,
     as_of: AsOf = None,
-    knowledge: Annotated[
-        Knowledge,
-        Query(
-            alias="known",
-            description="Of a moment that is over. then: as it was recorded by then. now: by what is known today.",
-        ),
-    ] = "then",
+    knowledge: AsKnown = "then",
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     ports, store = services.ports, services.store
     now = ports.now()
-    at = now if as_of is None else moment_of(as_of, "as_of")
+    moment_of_lead = lead_request(now, as_of, knowledge)
+    at = moment_of_lead.at
     active = await ports.published(tenant)
-    moment_of_lead = LeadRequest(now, None if as_of is None else at, knowledge)
     async with store.snapshot() as ask:
         rows = await ask(queries.lead(tenant, lead_id))
         if not rows and (known_as := await _lead_of_visitor(ask, tenant, lead_id)) is not None:
@@ -302,7 +302,7 @@ async def lead(
         shown = explained.shown
         engagements = await ask(
             select_past_engagements(
-                [hashed_key(each["identity"]) for each in shown.identities],
+                identity_keys_of(shown),
                 at,
                 known_today=knowledge == "now",
                 limit=ENGAGEMENTS,
@@ -310,9 +310,16 @@ async def lead(
             if moment_of_lead.is_past
             else queries.engagements(tenant, lead_id, limit=ENGAGEMENTS)
         )
-        ledger = await _ledger(ask, tenant, lead_id, entries, limit=LEDGER_PAGE)
-        identities = await identities_json(ask, row["lead_id"], shown.identities)
-        merges = await merges_of_lead(ask, shown.row, at if as_of is not None else None)
+        owned = None if as_of is None else identity_keys_of(shown)
+        ledger = await ledger_page(ask, tenant, lead_id, entries, owned, limit=LEDGER_PAGE)
+        identities = await identities_json(
+            ask,
+            row["lead_id"],
+            shown.identities,
+            None if moment_of_lead.known_today else moment_of_lead.until,
+        )
+        row_of = row_of_leads_at(ask, ports.past_leads, active, tenant, moment_of_lead)
+        merges = await merges_of_lead(ask, shown.row, moment_of_lead.until, row_of)
     content = {
         "as_of": at,
         "known": knowledge,
@@ -445,20 +452,6 @@ def _tag(row: Row, executions: Sequence[Row], now: datetime) -> str:
     )
 
 
-async def _ledger(
-    ask: StoreSnapshot, tenant: str, lead_id: str, rows: Sequence[Row], *, limit: int
-) -> dict[str, Any]:
-    """A page of the ledger, from one entry more than it has if there are more."""
-    entries = rows[:limit]
-    ids = sorted({cause for entry in entries if (cause := _event_of(entry["caused_by"])) is not None})
-    events = by_id(await ask(statements.select_events_named(tenant, lead_id, ids)) if ids else ())
-    last = entries[-1] if len(rows) > limit else None
-    return {
-        "ledger": [_entry(entry, events) for entry in entries],
-        "next_cursor": None if last is None else f"{millis(last['at'])}_{last['position']}",
-    }
-
-
 # Shapes
 
 
@@ -503,40 +496,6 @@ LEAD_FIELDS = (
 
 def _shaped(scores: Mapping[str, Row], active: ActiveRules) -> dict[str, dict[str, Any]]:
     return {model: current_score_json(row, active.models.get(model)) for model, row in scores.items()}
-
-
-def _entry(row: Row, events: EventsById) -> dict[str, Any]:
-    event = cause_of(events, _event_of(row["caused_by"]), row["at"])
-    return {
-        "at": row["at"],
-        "model": row["model"],
-        "version": row["version"],
-        "change": plain(row["change"]),
-        "previous": plain(row["previous"]),
-        "total": plain(row["total"]),
-        "removed": row["removed"],
-        **bands_and_flags(row["bands"]),
-        "lines": [
-            {"group": group, "rule": rule, "kind": kind, "points": line_points}
-            for group, rule, kind, line_points in row["lines"]
-        ],
-        "caused_by": row["caused_by"],
-        "event": None
-        if event is None
-        else {
-            "event_id": event["event_id"],
-            "type": event["type"],
-            "occurred_at": event["occurred_at"],
-            "source": event["source"],
-            "name": (event["details"] or {}).get("name") if event["type"] == "custom" else None,
-            "about": event["title"] or (event["details"] or {}).get("text") or event["url"],
-        },
-    }
-
-
-def _event_of(caused_by: str) -> str | None:
-    kind, _, event_id = caused_by.partition(":")
-    return event_id if kind == "event" else None
 
 
 def session_row(row: Row) -> dict[str, Any]:
@@ -595,10 +554,3 @@ def _ledger_cursor(cursor: str | None) -> queries.LedgerCursor | None:
         return None
     at, _, position = cursor.partition("_")
     return queries.LedgerCursor(moment(int(at)), int(position))
-
-
-def moment_of(text: str, parameter: str) -> datetime:
-    try:
-        return msgspec.convert(text, Moment)
-    except msgspec.ValidationError:
-        raise RequestProblem(422, "a time like 2030-01-31T12:00:00Z is needed", field=parameter) from None

@@ -17,6 +17,14 @@ from starlette.responses import Response
 from gateway.access import READ_SCOPE
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.found_leads import found_lead, found_unmerged_lead, lead_id_as_sent, merged_into
+from gateway.api.lead_moment import (
+    AsKnown,
+    AsOf,
+    LeadRequest,
+    identity_keys_of,
+    lead_request,
+    lead_there_at,
+)
 from gateway.api.points import plain
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
 from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
@@ -25,7 +33,7 @@ from gateway.door.json_body import json_object, struct_of
 from gateway.ports import event_key, location_of_outcome
 from gateway.store import Row, StoreSnapshot
 from projections import queries
-from projections.lifecycle import ENGAGEMENT_MODEL_AND_GROUP, select_stage_spans
+from projections.lifecycle import ENGAGEMENT_MODEL_AND_GROUP, PastStages, select_stage_spans
 from schemas.decode import Refusal, decode_source, encode_source, key_of
 from schemas.envelope import ANONYMOUS_PREFIX, Line
 from schemas.events import Stage, StageChanged
@@ -53,11 +61,26 @@ class Move(Struct):
 router = APIRouter(prefix="/api/lead-tracking/lifecycle", tags=["lifecycle"])
 
 
-async def _spans(services: ApiServices, tenant: str, lead_id: str) -> tuple[Row, list[dict[str, Any]]]:
+async def _spans(
+    services: ApiServices, tenant: str, lead_id: str, request: LeadRequest | None = None
+) -> tuple[Row, list[dict[str, Any]]]:
+    now, active = services.ports.now(), await services.ports.published(tenant)
+    models, then = active.models, None
     async with services.store.snapshot() as ask:
         lead = found_lead(await _leads(ask, tenant, lead_id))
-        spans = await ask(select_stage_spans(tenant, lead_id))
-    now, weight = services.ports.now(), weight_of_engagement((await services.ports.published(tenant)).models)
+        if request is not None and request.as_of is not None:
+            shown = await lead_there_at(ask, services.ports.past_leads, active, lead, request)
+            lead, models, now = shown.row, shown.active.models, shown.at
+            then = PastStages(
+                shown.stages,
+                lead["created_at"],
+                lead["stage"],
+                identity_keys_of(shown),
+                shown.at,
+                request.known_today,
+            )
+        spans = await ask(select_stage_spans(tenant, lead_id, then))
+    weight = weight_of_engagement(models)
     return lead, [_span_json(each, now, weight) for each in spans]
 
 
@@ -110,8 +133,12 @@ async def transition(request: Request, lead_id: str) -> Response:
     responses=answer_docs(EXAMPLES["history"], "The stages in order; the last one is the current one."),
 )
 @router.get("/{lead_id:path}/history/", include_in_schema=False)
-async def history(request: Request, lead_id: str) -> Response:
-    lead, spans = await _spans(services_of(request), tenant_of(request), lead_id)
+async def history(
+    request: Request, lead_id: str, as_of: AsOf = None, knowledge: AsKnown = "then"
+) -> Response:
+    services = services_of(request)
+    moment_of_lead = lead_request(services.ports.now(), as_of, knowledge)
+    lead, spans = await _spans(services, tenant_of(request), lead_id, moment_of_lead)
     return JsonAnswer(
         {
             "lead_id": lead_id_as_sent(lead["lead_id"]),
@@ -124,8 +151,12 @@ async def history(request: Request, lead_id: str) -> Response:
 
 @router.get("/{lead_id:path}/current", summary="The stage that a lead is in", responses=CURRENT_STAGE_ANSWER)
 @router.get("/{lead_id:path}/current/", include_in_schema=False)
-async def current(request: Request, lead_id: str) -> Response:
-    return JsonAnswer(_current_json(*await _spans(services_of(request), tenant_of(request), lead_id)))
+async def current(
+    request: Request, lead_id: str, as_of: AsOf = None, knowledge: AsKnown = "then"
+) -> Response:
+    services = services_of(request)
+    moment_of_lead = lead_request(services.ports.now(), as_of, knowledge)
+    return JsonAnswer(_current_json(*await _spans(services, tenant_of(request), lead_id, moment_of_lead)))
 
 
 async def _leads(ask: StoreSnapshot, tenant: str, lead_id: str) -> Sequence[Row]:

@@ -51,7 +51,12 @@ async def contact_clock_then(
     if wait is None:
         return None
     if stored["qualified_at"] and datetime.fromisoformat(stored["qualified_at"]) == wait.start:
-        return dict(stored)
+        later = {
+            name: None
+            for name in ("contacted_at", "ended_at")
+            if stored[name] is not None and datetime.fromisoformat(stored[name]) > at
+        }
+        return {**stored, **later}
     causes = {row["caused_by"] for row in (*stages, *own) if row["at"] == wait.start}
     keys = [hashed_key(name) for name in identities]
     contacts, silent = await ask.all(

@@ -7,6 +7,7 @@ Who was there, in which order and with which scores is what histories say; the p
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -21,8 +22,10 @@ from gateway.api.score_shapes import past_score_json
 from gateway.ports import LeadThen, PastLeads
 from gateway.store import Row, StoreSnapshot, TableMissing
 from projections import past_lists
+from projections.lead_lists import LeadFilters, PageStart
 from projections.past_leads import select_publications_until, select_settings_until
 from projections.queries import refuses_profiling
+from scoring.features.features import Session
 from scoring.features.qualification_override import QUALIFICATION_MODEL
 from scoring.features.view import Subject
 
@@ -33,10 +36,27 @@ class ListedLead(NamedTuple):
     scores: dict[str, dict[str, Any]]
     """As the ledger has them."""
     visits: int
+    last_visit: Session | None
     override: dict[str, Any] | None
     speed_to_lead: dict[str, Any] | None
     next_stage: dict[str, Any] | None
     history: History
+
+
+async def past_rows(
+    ask: StoreSnapshot,
+    tenant: str,
+    model: str,
+    filters: LeadFilters,
+    at: datetime,
+    *,
+    limit: int,
+    start: PageStart,
+) -> Sequence[Row]:
+    """A page as of a moment: looked for among the first leads, and among all if it is not full."""
+    page = partial(past_lists.past_page, tenant, model, filters, at, limit=limit, start=start)
+    rows = await ask(page(among_first=past_lists.looked_at_first(limit, start)))
+    return rows if len(rows) == limit else await ask(page())
 
 
 async def leads_then(
@@ -138,6 +158,9 @@ def _listed_lead(
         shown,
         {} if refuses_profiling(shown) else scores,
         0 if then is None else len(then.sessions),
+        max((each for *_, each in then.sessions), key=lambda visit: visit.opened_at, default=None)
+        if then is not None
+        else None,
         override,
         contact_times_in_row(shown, at),
         next_stage_json(rules, shown, subject, override, at),

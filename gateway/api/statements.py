@@ -1,12 +1,14 @@
 """The API's SQL statements beyond `projections.queries`. No I/O."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Select, Text, any_, func, literal, or_, select, true
 from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 
 from gateway.ports import EventKey
+from projections.past_lists import owned_then
 from projections.row_keys import event_row_key, hashed_key, lead_row_key
 from projections.tables import applied_events, engagement_history, identities, lead_scores, sessions
 from schemas.envelope import tag_of
@@ -37,8 +39,12 @@ def select_session_counts(lead_keys: Sequence[int]) -> Select[Any]:
     )
 
 
-def select_events_named(tenant: str, lead_id: str, event_ids: Sequence[str]) -> Select[Any]:
-    """The lead's events with these ids, of all its visitors: what caused its changes."""
+def select_events_named(
+    tenant: str, lead_id: str, event_ids: Sequence[str], identity_keys: Sequence[int] | None = None
+) -> Select[Any]:
+    """The lead's events with these ids, of all its visitors: what caused its changes. `identity_keys`: those that it had at another
+    moment.
+    """
     engagement = engagement_history.c
     return (
         select(
@@ -55,7 +61,10 @@ def select_events_named(tenant: str, lead_id: str, event_ids: Sequence[str]) -> 
             engagement_history.join(identities, identities.c.identity_key == engagement.identity_key)
         )
         .where(
-            identities.c.lead_key == lead_row_key(tenant, lead_id), _is_any_of(engagement.event_id, event_ids)
+            identities.c.lead_key == lead_row_key(tenant, lead_id)
+            if identity_keys is None
+            else _is_any_of(identities.c.identity_key, identity_keys),
+            _is_any_of(engagement.event_id, event_ids),
         )
     )
 
@@ -102,16 +111,20 @@ def select_lead_of_visitor(tenant: str, visitor_id: str) -> Select[Any]:
     )
 
 
-def latest_voices(lead_keys: Sequence[int]) -> Select[Any]:
+def latest_voices(lead_keys: Sequence[int], until: datetime | None = None) -> Select[Any]:
     """The latest voice message of several leads: duration, file, transcript and sender. It looks at the latest events of
-    each identity only, VOICES_AMONG, so that a lead with very many costs no more than others.
+    each identity only, VOICES_AMONG, so that a lead with very many costs no more than others. `until`: as it was recorded by then.
     """
     event = engagement_history.c
+    owned: Any = identities if until is None else owned_then(lead_keys, until)
     latest = (
         select(
             event.occurred_at, event.position, event.type, event.source_type, event.source_id, event.details
         )
-        .where(event.identity_key == identities.c.identity_key)
+        .where(
+            event.identity_key == owned.c.identity_key,
+            true() if until is None else event.recorded_at <= until,
+        )
         .order_by(event.occurred_at.desc(), event.partition.desc(), event.position.desc())
         .limit(VOICES_AMONG)
         .lateral("latest")
@@ -119,19 +132,19 @@ def latest_voices(lead_keys: Sequence[int]) -> Select[Any]:
     details = latest.c.details
     return (
         select(
-            identities.c.lead_key,
+            owned.c.lead_key,
             latest.c.source_type,
             latest.c.source_id,
             details["file_id"].astext.label("file_id"),
             details["text"].astext.label("text"),
             details["duration_s"].astext.label("duration_s"),
         )
-        .ext(distinct_on(identities.c.lead_key))
-        .select_from(identities.join(latest, true()))
+        .ext(distinct_on(owned.c.lead_key))
+        .select_from(owned.join(latest, true()))
         .where(
-            _is_any_of(identities.c.lead_key, lead_keys),
+            _is_any_of(owned.c.lead_key, lead_keys),
             latest.c.type == tag_of(MessageReceived),
             details["kind"].astext == "voice",
         )
-        .order_by(identities.c.lead_key, latest.c.occurred_at.desc(), latest.c.position.desc())
+        .order_by(owned.c.lead_key, latest.c.occurred_at.desc(), latest.c.position.desc())
     )

@@ -16,9 +16,10 @@ from authoring.active_models import ActiveRules
 from gateway.answers import RequestProblem
 from gateway.api.causes import EventsById, by_id, cause_of
 from gateway.api.execution_shapes import outcome_text
-from gateway.api.explained_lead import ExplainedLead, LeadRequest, explain_lead
+from gateway.api.explained_lead import ExplainedLead, explain_lead
 from gateway.api.lead_as_of import Knowledge, execution_then
 from gateway.api.lead_merges import LeadMerges, merges_of_lead
+from gateway.api.lead_moment import LeadRequest, row_of_leads_at
 from gateway.api.lead_pages import leads_page
 from gateway.api.leads import BOARD_MODEL
 from gateway.api.statements import select_events_named, select_lead_of_visitor
@@ -154,7 +155,8 @@ async def _lead_histories(
     )
     causes = {event for row in [*ledger, *explained.shown.stages] if (event := _event_of(row["caused_by"]))}
     events = await ask(select_events_named(tenant, lead_id, sorted(causes))) if causes else ()
-    merges = await merges_of_lead(ask, explained.shown.row, until)
+    row_of = row_of_leads_at(ask, PAST_LEADS, explained.shown.active, tenant, moment)
+    merges = await merges_of_lead(ask, explained.shown.row, until, row_of)
     return LeadHistories(ledger, bands, executions, by_id(events), merges)
 
 

@@ -1,8 +1,10 @@
-"""Which stage a lead will be in at a later moment, if nothing happens until then. Pure.
+"""Which stages a lead will enter up to a later moment, if nothing happens until then. Pure.
 
 Time moves a lead on by inactivity, or by a band that it reaches or leaves. So the lifecycle runs at every moment at which
 either may change.
 """
+
+from typing import NamedTuple
 
 from schemas.events import Stage
 from schemas.moment import LATEST_MS
@@ -32,16 +34,26 @@ def position_from_history(entries: list[tuple[Stage, int]], features: Features) 
     )
 
 
-def future_stage(
+class FutureStage(NamedTuple):
+    """A stage that the lead will enter, as a change of its stage would be recorded. `at` is in ms."""
+
+    stage: Stage
+    previous: Stage
+    reason: str
+    at: int
+
+
+def future_stages(
     rules: StageContext,
     features: Features,
     position: StagePosition,
     now: int,
     at: int,
     override: QualificationOverride | None = None,
-) -> Stage:
-    """From `now` to `at` (both ms). Changes `position`."""
+) -> list[FutureStage]:
+    """Those from `now` to `at` (both ms), in order. Changes `position`."""
     moment = now
+    entered: list[FutureStage] = []
     for _ in range(MOST_MOMENTS):
         subject = Subject(features, position.stage)
         met = _qualifications_met(rules, subject, moment, override)
@@ -57,8 +69,11 @@ def future_stage(
         if moment > min(at, LATEST_MS):
             break
         met = _qualifications_met(rules, subject, moment, override)
-        run_transitions(rules.lifecycle, position, features, holds=met, as_of=moment)
-    return position.stage
+        previous = position.stage
+        move = run_transitions(rules.lifecycle, position, features, holds=met, as_of=moment)
+        if move is not None and position.stage != previous:
+            entered.append(FutureStage(position.stage, previous, move.reason, moment))
+    return entered
 
 
 def _qualifications_met(

@@ -30,7 +30,7 @@ FOUND_BY_AXE = """
 axe.run(document, { preload: false, iframes: false, resultTypes: ["violations"] })
   .then(({ violations }) => violations.map(({ id, nodes }) => id + ": " + nodes[0].html.slice(0, 200)))
 """
-KEYS = {"ArrowDown": 40, "Enter": 13, "/": 191, " ": 32}
+KEYS = {"ArrowDown": 40, "ArrowLeft": 37, "Enter": 13, "/": 191, " ": 32, "n": 78}
 
 
 def press(tab: Tab, key: str) -> None:

@@ -23,7 +23,8 @@ export function withQuery(changes: Record<string, string | null>): string {
   return path.value + (text && `?${text}`);
 }
 
-export const leadAddress = (leadId: string): string => `/leads/${encodeURIComponent(leadId)}`;
+/** `asOf`: its page as of that moment. */
+export const leadAddress = (leadId: string, asOf?: string | null): string => `/leads/${encodeURIComponent(leadId)}${asOf ? `?as_of=${encodeURIComponent(asOf)}` : ""}`;
 
 /** Whether a page has this address: its own, or one below it. */
 export const isUnder = (root: string, pathname: string): boolean => pathname === root || (root !== "/" && pathname.startsWith(`${root}/`));

@@ -1,7 +1,7 @@
 // One lead: what its score is made of, how it came about, and as it was at any moment.
 
 import { useSignal } from "@preact/signals";
-import { useEffect, useMemo } from "preact/hooks";
+import { useEffect } from "preact/hooks";
 import { undoMerge } from "../acts";
 import { may, read, Refused } from "../api";
 import { later } from "../later";
@@ -12,6 +12,7 @@ import { Total } from "../leads/Total";
 import { follow } from "../live";
 import { leadAddress, navigate, query, withQuery } from "../route";
 import { ago, anyOf, bandName, eventName, exactly, lengthOf, number, ownName, shownMoment, signed, stageName, text, words } from "../text";
+import { When } from "../When";
 import { Actions } from "./Actions";
 import { Attribution } from "./Attribution";
 import { causeOf, type Detail, type Entry, evidenceOf, grouped, type Line, nameOf, netted } from "./detail";
@@ -23,8 +24,6 @@ const ScoreChart = later(() => import("./ScoreChart"));
 
 const NAMES = new Set(["name", "first_name", "last_name", "assigned_to"]); // the title and the owner say them
 const DAY_MS = 86_400_000;
-const SLIDER_STEPS = 1_000;
-const SLIDER_WAIT_MS = 150;
 const MOST_ENTRIES = 1_000;
 const LIVE_WAIT_MS = 500;
 
@@ -105,7 +104,7 @@ export default function LeadPage({ leadId }: { leadId: string }) {
         {lead.qualification_override && <OverrideOf override={lead.qualification_override} />}
         <Flags flags={score?.flags} />
       </header>
-      <When detail={found} asOf={asOf} first={history.value[0]?.at} />
+      <When asOf={asOf} begin={Math.min(Date.parse(lead.created_at), Date.parse(history.value[0]?.at ?? lead.created_at))} note={text("asOfPast")} />
       <div class="lead-columns">
         <div>
           <Scores detail={found} model={model} tomorrow={asOf ? null : tomorrow.value} />
@@ -147,27 +146,6 @@ function Reach({ field, value }: { field: string; value: string | null }) {
   const link = reachedBy(field, value);
   if (!value) return null;
   return link ? <a href={link} dir="ltr">{value}</a> : <bdi>{value}</bdi>;
-}
-
-/** Moves the whole page to a past moment. The address has it. */
-function When({ detail, asOf, first }: { detail: Detail; asOf: string | null; first: string | undefined }) {
-  const waiting = useMemo<{ timer?: ReturnType<typeof setTimeout> }>(() => ({}), []);
-  const begin = Math.min(Date.parse(detail.lead.created_at), Date.parse(first ?? detail.lead.created_at));
-  const end = Date.now();
-  const place = asOf ? Math.round(((Date.parse(asOf) - begin) / Math.max(1, end - begin)) * SLIDER_STEPS) : SLIDER_STEPS;
-  const slide = (event: Event) => {
-    const step = Number((event.currentTarget as HTMLInputElement).value);
-    clearTimeout(waiting.timer);
-    waiting.timer = setTimeout(() => {
-      navigate(withQuery({ as_of: step >= SLIDER_STEPS ? null : new Date(begin + ((end - begin) * step) / SLIDER_STEPS).toISOString() }), true);
-    }, SLIDER_WAIT_MS);
-  };
-  return <>
-    <label class="when part"><span>{text("asOf")}</span>
-      <input type="range" min={0} max={SLIDER_STEPS} value={place} onInput={slide} aria-valuetext={asOf ? exactly(asOf) : text("now")} />
-      <b>{asOf ? exactly(asOf) : text("now")}</b></label>
-    {asOf && <p class="past" role="status">{text("asOfPast")} <button type="button" onClick={() => navigate(withQuery({ as_of: null }), true)}>{text("backToNow")}</button></p>}
-  </>;
 }
 
 function NextStage({ next }: { next: NonNullable<Detail["lead"]["next_stage"]> }) {

@@ -5,6 +5,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { may, person } from "../api";
 import { leadAddress, navigate, query, withQuery } from "../route";
 import { ago, BANDS, bandName, leftToRight, number, ownName, shortNumber, signed, stageName, text } from "../text";
+import { When } from "../When";
 import { Band } from "./Band";
 import { FirstRun } from "./FirstRun";
 import { Flags } from "./Flags";
@@ -15,9 +16,11 @@ import { latestChanges } from "./latestChanges";
 import { Snooze } from "./Snooze";
 import { BulkActions } from "./BulkActions";
 import { SavedViews } from "./SavedViews";
-import { chosen, counts, includesAnonymous, isLoaded, lastSnooze, leads, model, ME, models, NOBODY, problem, reasons, recent, watchLeads } from "./leadList";
+import { asOf, chosen, counts, includesAnonymous, isLoaded, lastSnooze, leads, model, ME, models, NOBODY, problem, reasons, recent, watchLeads } from "./leadList";
 
 const SILENT_DAYS = "30";
+const SLIDER_DAYS = 90;
+const DAY_MS = 86_400_000;
 const SEARCH_WAIT_MS = 200;
 const AT_REST = new Set(["customer", "churned", "lost", "disqualified"]);
 const TIERS: [keyof typeof BANDS, "burningDo" | "hotDo" | "warmDo" | "coldDo"][] = [["burning", "burningDo"], ["hot", "hotDo"], ["warm", "warmDo"], ["cold", "coldDo"]];
@@ -25,22 +28,23 @@ const TIERS: [keyof typeof BANDS, "burningDo" | "hotDo" | "warmDo" | "coldDo"][]
 export function CallList() {
   useEffect(watchLeads, []);
   useEffect(() => { document.title = `${text("callList")} · Leadstream`; });
-  const isNarrowed = ["q", "band", "stage", "owner", "silent_days", "snoozed"].some((name) => query.value.get(name)) || query.value.get("anonymous") === "false";
+  const isNarrowed = ["q", "band", "stage", "owner", "silent_days", "snoozed", "as_of"].some((name) => query.value.get(name)) || query.value.get("anonymous") === "false";
   const isEmpty = isLoaded.value && !leads.value.length && !problem.value;
   return (
     <div class="call-list">
       <Filters />
+      <When asOf={asOf.value} begin={Date.now() - SLIDER_DAYS * DAY_MS} note={text("asOfList")} />
       {problem.value && <p class="notice" role="alert">{problem.value}</p>}
       {includesAnonymous.value && !query.value.get("anonymous") && leads.value.length > 0 &&
         <p class="hint">{text("nobodyYet")} <a href={withQuery({ anonymous: "true", model: "web_session", band: null })}>{text("byVisits")}</a></p>}
       {!isLoaded.value && <p class="hint" role="status">{text("loading")}</p>}
       {isEmpty && !isNarrowed && <FirstRun />}
       {isEmpty && isNarrowed && <section class="card"><h2>{text("noMatch")}</h2><p>{text("noMatchHint")}</p><p><a href="/">{text("clear")}</a></p></section>}
-      {lastSnooze.value && <p class="undo" role="status">{lastSnooze.value.what}{" "}<button type="button" onClick={() => { const { undo } = lastSnooze.value ?? {}; lastSnooze.value = null; void undo?.(); }}>{text("undo")}</button></p>}
-      {chosen.value.size > 0 && may("write") && <BulkActions />}
+      {lastSnooze.value && !asOf.value && <p class="undo" role="status">{lastSnooze.value.what}{" "}<button type="button" onClick={() => { const { undo } = lastSnooze.value ?? {}; lastSnooze.value = null; void undo?.(); }}>{text("undo")}</button></p>}
+      {chosen.value.size > 0 && may("write") && !asOf.value && <BulkActions />}
       {leads.value.length > 0 && <div class="board">
         <div class="main-column">
-          <CallNext />
+          {!asOf.value && <CallNext />}
           <LeadRows />
         </div>
         <Recent />
@@ -83,15 +87,15 @@ function Filters() {
       <label class="field"><span>{text("stage")}</span>
         <select value={stage} onChange={(event) => navigate(withQuery({ stage: event.currentTarget.value }))}>
           <option value="">{text("allStages")}</option>
-          {Object.entries({ ...(stage && { [stage]: 0 }), ...stages }).sort().map(([name, times]) => <option key={name} value={name}>{stageName(name)} ({number(times)})</option>)}
+          {Object.entries({ ...(stage && { [stage]: 0 }), ...stages }).sort().map(([name, times]) => <option key={name} value={name}>{stageName(name)}{counts.value && ` (${number(times)})`}</option>)}
         </select></label>
-      <label class="field"><span>{text("owner")}</span>
+      {!asOf.value && <label class="field"><span>{text("owner")}</span>
         <select value={owner} onChange={(event) => navigate(withQuery({ owner: event.currentTarget.value }))}>
           <option value="">{text("team")}</option>
           {person.value && <option value={ME}>{text("mine")}</option>}
           <option value={NOBODY}>{text("nobody")}</option>
           {owners.map((each) => <option key={each} value={each}>{each}</option>)}
-        </select></label>
+        </select></label>}
       <label class="field"><span>{text("scoreBy")}</span>
         <select value={model.value} onChange={(event) => navigate(withQuery({ model: event.currentTarget.value === BOARD_MODEL ? null : event.currentTarget.value, band: null }))}>
           {[...new Set([...models.value, model.value])].map((name) => <option key={name} value={name}>{ownName(name)}</option>)}
@@ -105,8 +109,8 @@ function Filters() {
           </a>
         ))}
         <a href={withQuery({ stage: stage === "customer" ? null : "customer" })} aria-current={stage === "customer" ? "true" : undefined}><span aria-hidden="true">🤝</span> {text("customers")}{stages && <b>{shortNumber(stages["customer"] ?? 0)}</b>}</a>
-        <a href={withQuery({ snoozed: isSnoozedShown ? null : "true" })} aria-current={isSnoozedShown ? "true" : undefined}><span aria-hidden="true">😴</span> {text("snoozed")}{counts.value && <b>{shortNumber(counts.value.snoozed)}</b>}</a>
-        <a href={withQuery({ silent_days: silent ? null : SILENT_DAYS })} aria-current={silent ? "true" : undefined}><span aria-hidden="true">💤</span> {text("silent")} <span class="doing">{text("silentFor", { n: number(Number(silent ?? SILENT_DAYS)) })}</span></a>
+        {!asOf.value && <a href={withQuery({ snoozed: isSnoozedShown ? null : "true" })} aria-current={isSnoozedShown ? "true" : undefined}><span aria-hidden="true">😴</span> {text("snoozed")}{counts.value && <b>{shortNumber(counts.value.snoozed)}</b>}</a>}
+        {!asOf.value && <a href={withQuery({ silent_days: silent ? null : SILENT_DAYS })} aria-current={silent ? "true" : undefined}><span aria-hidden="true">💤</span> {text("silent")} <span class="doing">{text("silentFor", { n: number(Number(silent ?? SILENT_DAYS)) })}</span></a>}
       </nav>}
       <SavedViews />
     </form>
@@ -152,7 +156,7 @@ function Recent() {
       <ol>
         {latestChanges(recent.value, reasons.value).map((each) => (
           <li key={`${each.leadId} ${each.at}`}>
-            <a href={leadAddress(each.leadId)} dir="auto">{titles.get(each.leadId) ?? each.leadId}</a>{" "}
+            <a href={leadAddress(each.leadId, asOf.value)} dir="auto">{titles.get(each.leadId) ?? each.leadId}</a>{" "}
             <b class={each.change < 0 ? "down" : "up"}>{signed(each.change)}</b>{" "}
             <span class="soft">{each.because ? `${each.because}, ` : ""}{ago(each.at)}{each.band ? ` · ${bandName(each.band)}` : ""}</span>
           </li>

@@ -5,7 +5,7 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { leadAddress, navigate } from "../route";
 import { language, text } from "../text";
-import { askReasons, choose, chosen, hasMore, hold, leads, loadMore, model, movements, orderWaits, reasons, showOrder } from "./leadList";
+import { asOf, askReasons, choose, chosen, hasMore, hold, leads, loadMore, model, movements, orderWaits, reasons, showOrder } from "./leadList";
 import { Row, rowId } from "./Row";
 
 const ROW_HEIGHT = 66;
@@ -57,15 +57,15 @@ export function LeadRows() {
     const steps: Record<string, number> = { ArrowDown: place + 1, ArrowUp: place - 1, PageDown: place + page, PageUp: place - page, Home: 0, End: rows.length - 1 };
     const to = steps[event.key];
     if (to !== undefined) { event.preventDefault(); move(to); }
-    if (event.target === scroller.current && active.value !== null && (event.key === " " || event.key === "x")) { event.preventDefault(); choose(active.value); }
+    if (event.target === scroller.current && active.value !== null && (event.key === " " || event.key === "x") && !asOf.value) { event.preventDefault(); choose(active.value); }
     if (event.target === scroller.current && event.key === "Escape") chosen.value = new Set();
-    if (event.key === "Enter" && active.value !== null && event.target === scroller.current) navigate(leadAddress(active.value));
+    if (event.key === "Enter" && active.value !== null && event.target === scroller.current) navigate(leadAddress(active.value, asOf.value));
   };
 
   const chooseRow = (event: MouseEvent) => {
     const mark = event.target instanceof Element ? event.target.closest(".in-band") : null;
     const id = mark?.closest<HTMLElement>(".row")?.dataset["id"];
-    if (id !== undefined) choose(id);
+    if (id !== undefined && !asOf.value) choose(id);
   };
 
   return (

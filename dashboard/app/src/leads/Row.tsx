@@ -4,6 +4,7 @@ import { ago, exactly, lengthOf, number, shortNumber, signed, stageName, text, w
 import { Band } from "./Band";
 import { Flags } from "./Flags";
 import { type Lead, type Reason, SESSION_MODEL, bandOf, reachedBy, sentenceOf, titleOf } from "./lead";
+import { asOf } from "./leadList";
 import { isSnoozed } from "./Snooze";
 import { Spark } from "./Spark";
 import { Total } from "./Total";
@@ -31,7 +32,7 @@ export class Row extends Component<RowProps> {
         <span role="gridcell" class="in-band" title={text("choose")}><span class="mark" aria-hidden="true" /><Band band={bandOf(score?.bands)} /></span>
         <span role="rowheader" class="who">
           <span class="title">
-            <a class="name" href={leadAddress(lead.lead_id)} tabIndex={-1} dir="auto">{name}</a>{" "}
+            <a class="name" href={leadAddress(lead.lead_id, asOf.value)} tabIndex={-1} dir="auto">{name}</a>{" "}
             <Total lead={lead} score={score} />
             {movement ? <span class={movement < 0 ? "movement down" : "movement up"}>{movement < 0 ? "▼" : "▲"} {signed(movement)}</span> : null}
           </span>
@@ -48,7 +49,7 @@ export class Row extends Component<RowProps> {
           <span class="just-happened"><bdi>{sentenceOf(reason)}</bdi></span>
           <span class="then">
             {!lead.identified && reason?.session && <span>{text("visitOf", { length: lengthOf(reason.session.duration_seconds), pages: number(reason.session.pages), clicks: number(reason.session.clicks) })}</span>}
-            {isSnoozed(lead) && <span>😴 {exactly(lead.snoozed_until ?? "")}</span>}
+            {!asOf.value && isSnoozed(lead) && <span>😴 {exactly(lead.snoozed_until ?? "")}</span>}
             {reason?.gain && <span class="gain">{signed(reason.gain.change)}</span>}
             {(reason?.event || lead.last_interaction_at) && <time dateTime={reason?.event?.occurred_at ?? lead.last_interaction_at ?? ""}>{ago(reason?.event?.occurred_at ?? lead.last_interaction_at)}</time>}
             {reason?.missing && reason.missing.points > 0 && <span>{text("toNext", { points: number(reason.missing.points), band: bandWord(reason.missing.band) })}</span>}

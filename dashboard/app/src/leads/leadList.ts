@@ -5,7 +5,7 @@ import { batch, computed, effect, signal } from "@preact/signals";
 import { isLocked, person, read, Refused } from "../api";
 import { follow, type Changes, type ScoreChange } from "../live";
 import { query } from "../route";
-import { clockSkew } from "../text";
+import { clockSkew, shownMoment } from "../text";
 import { BOARD_MODEL, type Lead, type LeadPage, type Reason } from "./lead";
 
 const PAGE = 100;
@@ -21,12 +21,20 @@ export const NOBODY = "@nobody";
 const namesOfMe = (): string[] => (person.value ? [person.value.email, person.value.name] : [ME]);
 
 export const model = computed(() => query.value.get("model") ?? BOARD_MODEL);
-/** The filters of the list, as the API names them. */
+/** The moment of the list; null: now, and live. */
+export const asOf = computed(() => query.value.get("as_of"));
+/** The filters of the list, as the API names them. Owner, silence and snoozing are of now only. */
 const filters = computed(() => {
   const asked = new URLSearchParams({ sort: model.value });
   for (const name of ["q", "stage", "band"]) {
     const value = query.value.get(name);
     if (value) asked.set(name, value);
+  }
+  const anonymous = query.value.get("anonymous");
+  if (anonymous) asked.set("include_anonymous", anonymous);
+  if (asOf.value) {
+    asked.set("as_of", asOf.value);
+    return asked.toString();
   }
   const owner = query.value.get("owner");
   if (owner === NOBODY) asked.append("assigned_to", "");
@@ -35,8 +43,6 @@ const filters = computed(() => {
   const silent = query.value.get("silent_days");
   if (silent && /^\d{1,4}$/.test(silent)) asked.set("silent_days", silent);
   asked.set("snoozed", String(query.value.get("snoozed") === "true"));
-  const anonymous = query.value.get("anonymous");
-  if (anonymous) asked.set("include_anonymous", anonymous);
   return asked.toString();
 });
 
@@ -103,10 +109,10 @@ async function refresh(pages = starts.length): Promise<void> {
     if (stop.signal.aborted || asked !== filters.peek() || !last) return;
     const { as_of, includes_anonymous, models: active, next_waking } = last;
     clearTimeout(waking);
-    if (next_waking) waking = setTimeout(() => { void refresh(); scheduleCounts(); }, Math.min(Math.max(0, Date.parse(next_waking) - Date.parse(as_of)) + 50, LONGEST_TIMER_MS));
+    if (next_waking && !asOf.peek()) waking = setTimeout(() => { void refresh(); scheduleCounts(); }, Math.min(Math.max(0, Date.parse(next_waking) - Date.parse(as_of)) + 50, LONGEST_TIMER_MS));
     batch(() => {
       starts = begun;
-      clockSkew.value = Date.parse(as_of) - Date.now();
+      if (!asOf.peek()) clockSkew.value = Date.parse(as_of) - Date.now();
       models.value = active;
       includesAnonymous.value = includes_anonymous;
       hasMore.value = start !== null;
@@ -156,7 +162,7 @@ let totalsOf = "";
 
 function noteMovements(rows: readonly Lead[]): void {
   const scoredBy = model.peek();
-  if (totalsOf !== scoredBy) totals.clear();
+  if (totalsOf !== scoredBy || asOf.peek()) totals.clear();
   totalsOf = scoredBy;
   const now = Date.now();
   const moved = new Map([...movements.peek()].filter(([, each]) => each.until > now));
@@ -179,7 +185,8 @@ export function loadMore(): void {
 }
 
 async function readCounts(): Promise<void> {
-  counts.value = await read<NonNullable<typeof counts.value>>(`/api/call-list/counts?model=${model.peek()}`).catch(() => null);
+  const counted = asOf.peek() ? null : await read<NonNullable<typeof counts.value>>(`/api/call-list/counts?model=${model.peek()}`).catch(() => null);
+  counts.value = asOf.peek() ? null : counted;
 }
 
 /** Reads why to call these leads, once for each state of a lead. */
@@ -187,9 +194,11 @@ export async function askReasons(ids: readonly string[]): Promise<void> {
   const missing = ids.filter((id) => !askedReasons.has(id)).slice(0, REASONS_AT_ONCE);
   if (!missing.length) return;
   missing.forEach((id) => askedReasons.add(id));
-  const asked = new URLSearchParams([["model", model.peek()], ...missing.map((id) => ["lead_id", id])]);
+  const at = asOf.peek();
+  const asked = new URLSearchParams([["model", model.peek()], ...(at ? [["as_of", at]] : []), ...missing.map((id) => ["lead_id", id])]);
   try {
     const answer = await read<{ reasons: Record<string, Reason> }>(`/api/call-list/reasons?${asked}`);
+    if (at !== asOf.peek()) return;
     reasons.value = new Map([...reasons.peek(), ...Object.entries(answer.reasons)]);
   } catch {
     missing.forEach((id) => askedReasons.delete(id));
@@ -197,6 +206,7 @@ export async function askReasons(ids: readonly string[]): Promise<void> {
 }
 
 function take(changes: Changes | null): void {
+  if (asOf.peek()) return; // the past does not change; going back to now reads everything again
   if (changes) {
     changes.leads.forEach((id) => askedReasons.delete(id));
     noteRecent(changes.scores);
@@ -235,10 +245,12 @@ export function watchLeads(): () => void {
   });
   const stopModel = effect(() => {
     void model.value;
+    const at = asOf.value;
+    shownMoment.value = at ? Date.parse(at) : null;
     askedReasons.clear();
     batch(() => { reasons.value = new Map(); recent.value = []; movements.value = new Map(); });
     void readCounts();
   });
   const stopLive = follow(take);
-  return () => { stopFilters(); stopModel(); stopLive(); running?.abort(); clearTimeout(retry); clearTimeout(timer); clearTimeout(waking); timer = undefined; };
+  return () => { stopFilters(); stopModel(); stopLive(); shownMoment.value = null; running?.abort(); clearTimeout(retry); clearTimeout(timer); clearTimeout(waking); timer = undefined; };
 }

@@ -69,6 +69,7 @@ export const de: Texts = {
   when: "Wann", change: "Änderung", total: "Score", because: "Wegen",
   noChanges: "Noch hat sich kein Score geändert.",
   asOf: "Stand", now: "jetzt", backToNow: "Zurück zu jetzt",
+  asOfList: "Sie sehen die Liste, wie sie damals war. Sie steht still: nichts Neues erscheint darin.",
   asOfPast: "Sie sehen diesen Lead, wie er damals war.",
   timeline: "Was geschah",
   more: "Mehr zeigen",

@@ -69,6 +69,7 @@ export const en = {
   when: "When", change: "Change", total: "Score", because: "Because of",
   noChanges: "No score has changed yet.",
   asOf: "As of", now: "now", backToNow: "Back to now",
+  asOfList: "You see the list as it was then. It stands still: nothing new appears in it.",
   asOfPast: "You see this lead as it was then.",
   timeline: "What happened",
   more: "Show more",

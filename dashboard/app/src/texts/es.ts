@@ -69,6 +69,7 @@ export const es: Texts = {
   when: "Cuándo", change: "Cambio", total: "Puntuación", because: "Por",
   noChanges: "Aún no ha cambiado ninguna puntuación.",
   asOf: "A fecha de", now: "ahora", backToNow: "Volver a ahora",
+  asOfList: "Ve la lista como era entonces. No se mueve: nada nuevo aparece en ella.",
   asOfPast: "Ve este lead como era entonces.",
   timeline: "Qué ha pasado",
   more: "Mostrar más",

@@ -51,6 +51,7 @@ from gateway.api import (
     model_editor,
     models,
     notifications,
+    operations,
     outside_sources,
     probes,
     qualification,
@@ -140,6 +141,7 @@ ROUTED_MODULES = (
     access_keys,
     users,
     audit,
+    operations,
     sign_in,
     pages,
 )

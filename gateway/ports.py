@@ -20,7 +20,7 @@ from gateway.answers import RequestProblem
 from gateway.door.chat_accounts import ChatAccount
 from gateway.door.ip_truncation import IpTruncation
 from gateway.door.recent_events import RecentEvents
-from gateway.door.resolving import IDENTIFY_BY, LookUpAddresses
+from gateway.door.resolving import IDENTIFY_BY, LookUpAddresses, LookUpIdentifiers
 from gateway.door.signed_links import LinkKeys
 from gateway.door.telegram_bots import TELEGRAM_API, TelegramBot
 from gateway.door.whatsapp_numbers import WhatsappNumber
@@ -32,6 +32,7 @@ from scoring.experiments.assignment import Experiment
 from scoring.experiments.experiment_text import built_in_experiments_by_name as shipped_experiments
 from scoring.features.erased_people import ErasedPeople
 from scoring.features.features import Features, Session
+from scoring.features.unique_identifiers import Identifiers
 
 
 class LogUnavailable(RequestProblem):
@@ -93,6 +94,20 @@ never takes long.
 
 
 async def never_required(_tenant: str) -> int | None:
+    return None
+
+
+UniqueFieldsOf = Callable[[str], Awaitable[Sequence[str]]]
+"""(tenant) -> the profile fields of which a person has one value, as far as anybody knows now. It never raises, and never takes long."""
+
+
+async def no_unique_fields(_tenant: str) -> Sequence[str]:
+    return ()
+
+
+async def no_identifiers(
+    _tenant: str, _lead_ids: Sequence[str], _fields: Sequence[str]
+) -> Mapping[str, Identifiers] | None:
     return None
 
 
@@ -233,6 +248,8 @@ class Ports:
     published: ActiveRulesOf = built_in_rules
     """What a tenant's leads are scored by now."""
     consent_required_since: ConsentRequiredSince = never_required
+    unique_fields: UniqueFieldsOf = no_unique_fields
+    look_up_identifiers: LookUpIdentifiers = no_identifiers
     shards: ReadShards = built_in_shards
     """How far scoring has come with what was published."""
     what_if: RunWhatIf = no_what_if

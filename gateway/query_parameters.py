@@ -24,6 +24,7 @@ ANY_QUERY: Mapping[str, str] = {
     "/workflows/{number}": "a page: its own state is in its address",
     "/experiments": "a page: its own state is in its address",
     "/experiments/{name}": "a page: its own state is in its address",
+    "/operations": "a page: its own state is in its address",
     "/inspector": "a page: its own state is in its address",
     "/flows": "a page: its own state is in its address",
     "/flows/{name}": "a page: its own state is in its address",

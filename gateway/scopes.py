@@ -71,6 +71,7 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             GET /experiments/{name}
             GET /flows
             GET /inspector
+            GET /operations
             GET /flows/{name}
             GET /admin
             GET /admin/{path:path}
@@ -258,6 +259,9 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
         """,
         ADMIN_SCOPE: """
             GET /api/audit
+            GET /api/dead-letters
+            POST /api/dead-letters/retry
+            GET /api/operations
             GET /api/keys
             POST /api/keys
             DELETE /api/keys/{key_id}

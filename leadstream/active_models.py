@@ -16,13 +16,13 @@ from authoring.active_models import (
     ActiveRulesOf,
     ReadShards,
 )
-from gateway.ports import ConsentRequiredSince, LogUnavailable
+from gateway.ports import ConsentRequiredSince, LogUnavailable, UniqueFieldsOf
 from projections.connection import Connection, connect_watched
 from projections.table_definition import READ_OPTIONS
 from scoring.analytics.settings import AnalyticsSettings
 from scoring.attribution.attribution_text import compiled_attribution
 from scoring.lifecycle.lifecycle import built_in_lifecycle
-from scoring.models.active import ActiveModels
+from scoring.models.active import ActiveModels, TenantSettings
 from streams.published import PublishedState, compiled_model
 from streams.score_leads.stage import ScoreLeads
 
@@ -113,13 +113,13 @@ def analytics_settings(connection: Connection) -> dict[str, AnalyticsSettings]:
     }
 
 
-CONSENT_SECONDS = 0.25
-"""So long an event waits at most for the settings about consent."""
+DOOR_SETTINGS_SECONDS = 0.25
+"""So long an event waits at most for the settings by which the door decides."""
 
 
-def consent_port(database_url: str) -> ConsentRequiredSince:
-    """The port by which the door reads from when on tenants require consent. It reads the database beside the requests,
-    once a second at most, and goes on with what it knows while the database is unavailable.
+def door_settings(database_url: str) -> tuple[ConsentRequiredSince, UniqueFieldsOf]:
+    """The ports by which the door reads from when on tenants require consent, and which fields are unique. They read the database
+    beside the requests, once a second at most, and go on with what they know while the database is unavailable.
     """
     settings = ActiveModels()
     read_at = -CACHE_SECONDS
@@ -135,14 +135,20 @@ def consent_port(database_url: str) -> ConsentRequiredSince:
             read_at = time.monotonic()
         settings = shards
 
-    async def required_since(tenant: str) -> int | None:
+    async def settings_of(tenant: str) -> TenantSettings:
         nonlocal reading
         if time.monotonic() - read_at >= CACHE_SECONDS and (reading is None or reading.done()):
             reading = asyncio.create_task(read())
-            await asyncio.wait([reading], timeout=CONSENT_SECONDS)
-        return settings.settings_of(tenant).consent_required_since
+            await asyncio.wait([reading], timeout=DOOR_SETTINGS_SECONDS)
+        return settings.settings_of(tenant)
 
-    return required_since
+    async def required_since(tenant: str) -> int | None:
+        return (await settings_of(tenant)).consent_required_since
+
+    async def unique_fields(tenant: str) -> Sequence[str]:
+        return (await settings_of(tenant)).unique_fields
+
+    return required_since, unique_fields
 
 
 def _settings_of_shard(database_url: str) -> ActiveModels:

@@ -8,10 +8,11 @@ recorded milliseconds ago.
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import psycopg
 import structlog
@@ -30,11 +31,12 @@ from gateway.door.resolving import (
 from gateway.ports import Ports
 from leadstream.settings import Settings
 from projections.connection import BoundedAsyncConnection, check_connection, connection_parameters
-from projections.row_keys import hashed_key
+from projections.row_keys import hashed_key, lead_row_key
 from projections.table_definition import READ_OPTIONS
 from projections.tables import IDENTIFIED_AND_UNMERGED
 from schemas.topics import visitor_key
-from scoring.features.identity import identity_id, is_anonymous
+from scoring.features.identity import LONGEST_PATH, identity_id, is_anonymous, owner_by_redirects
+from scoring.features.unique_identifiers import Identifiers, identifiers_in
 
 LOOKUP_SECONDS = 0.25
 """For all lookups of a request."""
@@ -69,8 +71,12 @@ SELECT_LEADS_BY_PHONE: Final = f"""
              union all
              (select lead_id, false from leads l where l.tenant = query.tenant and {_OTHER_ADDRESS.format("query.phone")}
                 and {_FITS_EMAIL} and {IDENTIFIED_AND_UNMERGED} order by lead_id limit {MOST_LEADS_PER_ADDRESS})) matching"""  # noqa: S608 - as above
+SELECT_IDENTIFIERS: Final = (
+    "select lead_id, redirect, identities, fields, other_addresses from leads where lead_key = any(%s)"
+)
 SELECT_HOME_LEADS: Final = "select identity_key, home, lead_id from identities where identity_key = any(%s)"
 
+T = TypeVar("T")
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 _log = structlog.get_logger(__name__)
@@ -93,7 +99,7 @@ class AddressLookup:
             open=False,
         )
         self._paused_until = 0.0
-        self._lookups: set[asyncio.Task[list[AddressMatches]]] = set()
+        self._lookups: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> None:
         """Returns at once, even if the database is unavailable."""
@@ -111,7 +117,9 @@ class AddressLookup:
         for begin in range(0, len(queries), QUERIES_AT_ONCE):
             if not self._paused_until <= time.monotonic() < until:
                 break
-            matches = await self._look_up_in_time(queries[begin : begin + QUERIES_AT_ONCE], until)
+            matches = await self._in_time(
+                partial(look_up, queries=queries[begin : begin + QUERIES_AT_ONCE]), until
+            )
             if matches is None:
                 if begin == 0:  # later, only the request was long: the database answers
                     self._paused_until = time.monotonic() + PAUSE_AFTER_FAILURE_SECONDS
@@ -119,18 +127,28 @@ class AddressLookup:
             answers += matches
         return answers + [None] * (len(queries) - len(answers))
 
-    async def _look_up_in_time(
-        self, queries: Sequence[AddressQuery], until: float
-    ) -> list[AddressMatches] | None:
+    async def look_up_identifiers(
+        self, tenant: str, lead_ids: Sequence[str], fields: Sequence[str]
+    ) -> Mapping[str, Identifiers] | None:
+        """None if there was no answer in time."""
+        if time.monotonic() < self._paused_until:
+            return None
+        ask = partial(look_up_identifiers, tenant=tenant, lead_ids=lead_ids, fields=fields)
+        identifiers = await self._in_time(ask, time.monotonic() + LOOKUP_SECONDS)
+        if identifiers is None:
+            self._paused_until = time.monotonic() + PAUSE_AFTER_FAILURE_SECONDS
+        return identifiers
+
+    async def _in_time(self, ask: Callable[[Connection], Awaitable[T]], until: float) -> T | None:
         """None if it takes too long or fails. A lookup on a server that hangs is abandoned, since cancelling it could hang."""
         left = max(0.0, until - time.monotonic())
-        task = asyncio.create_task(self._look_up(queries, left), name="look up addresses")
+        task = asyncio.create_task(self._look_up(ask, left), name="look up addresses")
         self._lookups.add(task)
         task.add_done_callback(self._lookup_done)
         done, _ = await asyncio.wait([task], timeout=left)
         return task.result() if done and not task.cancelled() and task.exception() is None else None
 
-    def _lookup_done(self, task: "asyncio.Task[list[AddressMatches]]") -> None:
+    def _lookup_done(self, task: "asyncio.Task[Any]") -> None:
         self._lookups.discard(task)
         if (
             not task.cancelled()
@@ -139,9 +157,9 @@ class AddressLookup:
         ):
             _log.error("addresses could not be looked up", exc_info=failed)
 
-    async def _look_up(self, queries: Sequence[AddressQuery], seconds: float) -> list[AddressMatches]:
+    async def _look_up(self, ask: Callable[[Connection], Awaitable[T]], seconds: float) -> T:
         async with self._pool.connection(timeout=seconds) as connection:
-            return await look_up(connection, queries)
+            return await ask(connection)
 
 
 async def look_up(connection: Connection, queries: Sequence[AddressQuery]) -> list[AddressMatches]:
@@ -162,6 +180,36 @@ async def look_up(connection: Connection, queries: Sequence[AddressQuery]) -> li
         )
         for n, key in enumerate(keys)
     ]
+
+
+async def look_up_identifiers(
+    connection: Connection, tenant: str, lead_ids: Sequence[str], fields: Sequence[str]
+) -> dict[str, Identifiers]:
+    """The values of these profile fields that each lead has, or the lead that it was merged into."""
+    redirects: dict[str, str | None] = {}
+    identifiers: dict[str, Identifiers] = {}
+    missing = set(lead_ids)
+    while missing and len(redirects) <= LONGEST_PATH * len(lead_ids):
+        keys = [lead_row_key(tenant, lead_id) for lead_id in sorted(missing)]
+        redirects |= dict.fromkeys(missing)
+        for lead_id, redirect, identities, stored, others in await (
+            await connection.execute(SELECT_IDENTIFIERS, [keys])
+        ).fetchall():
+            redirects[lead_id] = redirect if identities == 0 else None
+            identifiers[lead_id] = _identifiers_of_lead(stored, others or (), fields)
+        missing = {redirect for redirect in redirects.values() if redirect is not None} - redirects.keys()
+    return {lead_id: identifiers.get(owner_by_redirects(lead_id, redirects.get), {}) for lead_id in lead_ids}
+
+
+def _identifiers_of_lead(
+    stored: Mapping[str, Any], others: Iterable[str], fields: Sequence[str]
+) -> Identifiers:
+    identifiers = identifiers_in(stored, fields)
+    for address in others:
+        kind = EMAIL if "@" in address else PHONE
+        if kind in fields:
+            identifiers[kind] = identifiers.get(kind, frozenset()) | {address}
+    return identifiers
 
 
 def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
@@ -239,14 +287,12 @@ def _found_lead(query: AddressQuery, matches: AddressMatches) -> FoundLead | Non
 
 @asynccontextmanager
 async def with_address_lookup(ports: Ports, settings: Settings) -> AsyncIterator[Ports]:
-    """The same ports, with a lookup of addresses if the settings ask for one."""
+    """The same ports, with a lookup of unique identifiers, and of addresses if the settings ask for one."""
     by = [kind for kind in IDENTIFY_BY if kind in settings.identify_by.split(",")]
-    if not by:
-        yield ports
-        return
     contacts = AddressLookup(ports.database_url)
     await contacts.open()
+    ports = replace(ports, look_up_identifiers=contacts.look_up_identifiers)
     try:
-        yield replace(ports, resolve=contacts.resolve, identify_by=by)
+        yield replace(ports, resolve=contacts.resolve, identify_by=by) if by else ports
     finally:
         await contacts.close()

@@ -23,7 +23,7 @@ from delivery.crm.crm_worker import inbound_channels
 from gateway.access import RateLimit
 from gateway.answers import RequestProblem
 from gateway.ports import AppendRecords, LogUnavailable, Ports, ReadinessStatus
-from leadstream.active_models import analytics_settings, consent_port, published_port, shards_port
+from leadstream.active_models import analytics_settings, door_settings, published_port, shards_port
 from leadstream.clock import now_ms, utc_now
 from leadstream.console import Failure
 from leadstream.contacts import with_address_lookup
@@ -366,13 +366,15 @@ def make_ports(
     database_url: str,
     status: Callable[[], Awaitable[ReadinessStatus]],
 ) -> Ports:
+    consent_required_since, unique_fields = door_settings(database_url)
     return Ports(
         append=append,
         database_url=database_url,
         access=settings.served_access,
         status=status,
         published=published_port(database_url),
-        consent_required_since=consent_port(database_url),
+        consent_required_since=consent_required_since,
+        unique_fields=unique_fields,
         shards=shards_port(database_url),
         what_if=what_if_port(database_url, now_ms),
         backtest=backtest_port(database_url),

@@ -59,6 +59,12 @@ IDENTIFIED_AND_UNMERGED: Final = "identified and identities > 0"
 IS_EXPOSURE_CONDITION: Final = "type = 'experiment_exposed'"
 """The engagements that are exposures to experiments: few among very many."""
 
+IS_MERGE_CONDITION: Final = "type = 'leads_merged'"
+"""The engagements that merge a lead into another: few among very many."""
+
+IS_KEPT_APART_CONDITION: Final = "jsonb_exists(details -> 'extra', 'kept_apart_from')"
+"""The engagements whose person has an address of another lead, and was kept apart from it."""
+
 IS_ORDER_CONDITION: Final = "type in ('purchase_made', 'purchase_refunded')"
 """The engagements that report orders."""
 
@@ -95,6 +101,13 @@ engagement_history = define_table(
     EngagementRow,
     Index("engagement_history_time", "occurred_at", postgresql_using="brin"),
     Index("engagement_history_exposures", "tenant", postgresql_where=text(IS_EXPOSURE_CONDITION)),
+    Index(
+        "engagement_history_merges",
+        "tenant",
+        text("(details ->> 'into')"),
+        postgresql_where=text(IS_MERGE_CONDITION),
+    ),
+    Index("engagement_history_kept_apart", "identity_key", postgresql_where=text(IS_KEPT_APART_CONDITION)),
     Index("engagement_history_orders", "tenant", postgresql_where=text(IS_ORDER_CONDITION)),
     key=("identity_key", "occurred_at", "partition", "position"),
     comment="every event that counted, by identity: a merge or a split moves no row",

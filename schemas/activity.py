@@ -151,6 +151,7 @@ class SettingsChanged(Activity, tag="settings", frozen=True):
     profile_fields: dict[str, FieldType] = {}
     attribution: str = ""
     consent_required_since: int | None = None
+    unique_fields: list[str] = []
 
 
 class WorkflowsChanged(Activity, tag="workflows", frozen=True):

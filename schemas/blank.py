@@ -1,7 +1,7 @@
 """Blank: what people and programs write where they have nothing to state. The one rule for it, for every field.
 
-Blank are empty texts and lists, texts that nobody can see, and placeholders such as N/A or null. Total, and linear in
-the value's length.
+Blank are empty texts and lists, texts that nobody can see, and placeholders such as N/A or null. Of ids there are two lists:
+what is no id of any kind, and what names no person. Total, and linear in the value's length.
 """
 
 from typing import Any, Final
@@ -21,6 +21,7 @@ from schemas.events import (
 )
 
 LONGEST_PLACEHOLDER = 100
+_QUOTES: Final = "\"'`"
 
 UNSEEN = regex.compile(r"[\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]+")
 _SEEN = regex.compile(
@@ -28,6 +29,7 @@ _SEEN = regex.compile(
 )
 """Letters, digits, signs of currencies and pictures; no space, punctuation or unseen character."""
 _WORD = regex.compile(r"[^\s\p{P}\p{Sm}\p{Sk}]+")
+_ID_WORD = regex.compile(r"[^\s\p{P}\p{S}\p{Z}]+")
 _DECORATED = regex.compile(r"[\p{P}\p{Sm}\p{Sk}].*[\p{P}\p{Sm}\p{Sk}]|.*\.\.\.")
 _EMPTY_MARKUP = regex.compile(r"(?:</?(?:p|br|div|span)\b[^<>]*>|&(?:nbsp|#160|#xa0);|\s)+")
 _UNFILLED = regex.compile(
@@ -107,6 +109,96 @@ def is_blank_text(text: str, proper: frozenset[str] = frozenset()) -> bool:
         or phrase in _PLACEHOLDERS
         or (phrase in _DECORATED_PLACEHOLDERS and _DECORATED.fullmatch(folded) is not None)
     )
+
+
+_PLACEHOLDER_IDS: Final = frozenset(
+    {
+        "(null)",
+        "-1",
+        "[object object]",
+        "anonymous",
+        "distinct_id",
+        "distinctid",
+        "email",
+        "false",
+        "guest",
+        "id",
+        "nan",
+        "nil",
+        "none",
+        "not_authenticated",
+        "null",
+        "true",
+        "undefined",
+        "unknown",
+    }
+)
+"""Broken producers send these in place of an id of any kind. As ids they would join strangers into one lead, or orders into one
+order. Segment blocks -1; PostHog blocks distinct_id, email, guest, id and not_authenticated.
+"""
+_WORDS_OF_NOBODY: Final = frozenset(
+    {
+        "abc123",
+        "account",
+        "admin",
+        "anon",
+        "anonymous",
+        "client",
+        "contact",
+        "customer",
+        "default",
+        "demo",
+        "dummy",
+        "email",
+        "example",
+        "fake",
+        "foo",
+        "guest",
+        "id",
+        "lead",
+        "member",
+        "na",
+        "nil",
+        "none",
+        "null",
+        "person",
+        "placeholder",
+        "sample",
+        "test",
+        "tester",
+        "testing",
+        "testuser",
+        "undefined",
+        "unknown",
+        "user",
+        "userid",
+        "username",
+        "visitor",
+        "void",
+        "xxx",
+    }
+)
+"""What developers write in place of the id of a person while they try things out, and what software calls everybody whom it
+does not know. An id of nothing but these words names nobody: test, demo-user, Guest User. Twilio Segment tells its customers to
+block such values (void, abc123), since forgotten ones join hundreds of people:
+https://support.twilio.com/hc/en-us/articles/43720564918427-How-to-Block-Identifier-Values-in-Unify
+"""
+
+
+def is_placeholder(text: str) -> bool:
+    """Is this a value that broken producers send in place of an id of any kind: null, undefined, zeros ...?"""
+    bare = text.strip(_QUOTES)
+    return bare.lower() in _PLACEHOLDER_IDS or not bare.strip("0-")
+
+
+def is_id_of_nobody(text: str) -> bool:
+    """Does the id of a person or a visitor say nothing? Only what newly comes in is asked: recorded events keep their ids."""
+    if is_placeholder(text) or is_blank_text(text):
+        return True
+    if len(text) > LONGEST_PLACEHOLDER:
+        return False
+    words = _ID_WORD.findall(normalize("NFKC", UNSEEN.sub("", text)).casefold())
+    return bool(words) and _WORDS_OF_NOBODY.issuperset(words)
 
 
 def is_blank(value: Any) -> bool:

@@ -91,6 +91,8 @@ class SettingsPublished(Control, tag="settings_published", frozen=True, kw_only=
     """What earns credit for conversions, which no fold reads; empty: the text that comes with Leadstream."""
     consent_required_since: Moment | None = None
     """Web events of visitors that are recorded from then on need `tracking_consent`; null: they need none."""
+    unique_fields: list[FieldName] = []
+    """Profile fields of which a person has one value: two leads with different ones are never made one. No fold reads it."""
 
 
 class WorkflowsPublished(Control, tag="workflows_published", frozen=True, kw_only=True):

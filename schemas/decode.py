@@ -25,7 +25,7 @@ from schemas.refusal import Refusal, explain_error, json_type_name, shorten
 from schemas.statements import STATEMENT_TYPES, DeadLetter, Statement
 from schemas.topics import lead_key, visitor_key
 from schemas.upcast import UPCASTS, Upcasts, newest_event_version, upcast
-from schemas.validation import check_ids, check_json_value, check_storable, is_placeholder
+from schemas.validation import check_ids, check_json_value, check_storable
 
 __all__ = [
     "Refusal",
@@ -37,7 +37,6 @@ __all__ = [
     "encode_dead_letter",
     "encode_source",
     "encode_statement",
-    "is_placeholder",
     "key_of",
     "read_event",
 ]

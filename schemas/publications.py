@@ -82,6 +82,7 @@ def _activity_of(publication: Publication) -> Activity:
                 None
                 if publication.consent_required_since is None
                 else millis(publication.consent_required_since),
+                publication.unique_fields,
             )
         case WorkflowsPublished():
             return WorkflowsChanged(

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 import msgspec
 from msgspec import Struct, inspect, structs
 
-from schemas.blank import is_blank_text
+from schemas.blank import is_id_of_nobody, is_placeholder
 from schemas.control import CONTROL_TYPES, DERIVED_TYPES
 from schemas.envelope import ANONYMOUS_PREFIX, MAX_FLOAT, MAX_INTEGER, Event, Identifier, tag_of
 from schemas.events import EVENT_TYPES, IDENTITY_EVENT_TYPES, LeadsMerged, MergeUndone
@@ -22,65 +22,6 @@ from schemas.refusal import MOST_ECHOED_CHARACTERS, Refusal, shorten
 MAX_JSON_DEPTH = 8
 """Levels of nesting in `properties` and in `extra`, which holds unknown fields."""
 MAX_AMOUNT = Decimal(10**12)
-
-PLACEHOLDERS: Final = frozenset(
-    {
-        "(null)",
-        "-1",
-        "[object object]",
-        "anonymous",
-        "distinct_id",
-        "distinctid",
-        "email",
-        "false",
-        "guest",
-        "id",
-        "nan",
-        "nil",
-        "none",
-        "not_authenticated",
-        "null",
-        "true",
-        "undefined",
-        "unknown",
-    }
-)
-"""Broken producers send these in place of an id. As ids they would join strangers into one lead. Segment blocks
--1; PostHog blocks distinct_id, email, guest, id and not_authenticated.
-"""
-
-
-NAMES_OF_NOBODY: Final = frozenset(
-    {
-        "0",
-        "abc123",
-        "admin",
-        "customer",
-        "default",
-        "demo",
-        "example",
-        "foo",
-        "n/a",
-        "na",
-        "not set",
-        "sample",
-        "test",
-        "tester",
-    }
-    | {"testuser", "test_user", "test-user", "user", "user_id", "userid", "void", "xxx"}
-)
-"""What developers write in place of an id while they try things out. Twilio Segment tells its customers to block such values
-(void, abc123), since forgotten ones join hundreds of people:
-https://support.twilio.com/hc/en-us/articles/43720564918427-How-to-Block-Identifier-Values-in-Unify
-"""
-
-QUOTES: Final = "\"'`"
-
-
-def is_placeholder(lead_id: str) -> bool:
-    """Is this a value that broken producers send in place of an id: null, undefined, zeros ...?"""
-    bare = lead_id.strip(QUOTES)
-    return bare.lower() in PLACEHOLDERS or not bare.strip("0-")
 
 
 def check_storable(message: Struct, raw: bytes) -> None:
@@ -176,7 +117,7 @@ def check_ids_name_somebody(event: Event) -> None:
     """
     for name in ("visitor_id", "lead_id", "into"):
         value = getattr(event, name, None)
-        if value is not None and (is_blank_text(value) or value.strip(QUOTES).casefold() in NAMES_OF_NOBODY):
+        if value is not None and is_id_of_nobody(value):
             _refuse_placeholder(name, value)
 
 

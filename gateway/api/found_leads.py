@@ -6,7 +6,7 @@ from gateway.answers import RequestProblem
 from gateway.store import Row, StoreSnapshot
 from projections.queries import lead as select_lead
 from projections.queries import refuses_profiling
-from scoring.features.identity import LONGEST_PATH, owner_by_redirects
+from scoring.features.identity import LONGEST_PATH
 
 LARGEST_ID = 2**53
 REFUSED_REASON = "the lead does not wish to be scored: its profile field profiling_consent is false"
@@ -28,8 +28,8 @@ def was_merged(lead: Row) -> bool:
     return lead["redirect"] is not None and lead["identities"] == 0
 
 
-async def owner_of_merged(ask: StoreSnapshot, tenant: str, lead: Row) -> str | None:
-    """The lead that this one belongs to now, however often that one was merged, too; None: it was not merged."""
+async def redirects_from(ask: StoreSnapshot, tenant: str, lead: Row) -> dict[str, str | None]:
+    """Lead -> the lead that it was merged into, of this one and of those that follow."""
     redirects: dict[str, str | None] = {}
     current: Row | None = lead
     while (
@@ -40,8 +40,7 @@ async def owner_of_merged(ask: StoreSnapshot, tenant: str, lead: Row) -> str | N
     ):
         redirects[current["lead_id"]] = current["redirect"]
         current = next(iter(await ask(select_lead(tenant, current["redirect"]))), None)
-    owner = owner_by_redirects(lead["lead_id"], redirects.get)
-    return None if owner == lead["lead_id"] else owner
+    return redirects
 
 
 def found_lead(rows: Sequence[Row]) -> Row:

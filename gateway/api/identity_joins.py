@@ -1,10 +1,12 @@
-"""Why each identity of a lead is part of it: by which identifier it was recognised, when, and by which event."""
+"""Why each identity of a lead is part of it: by which identifier it was recognised, when, and by which event. And of which other
+leads it is none, though it has their address.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gateway.store import Row, StoreSnapshot
-from projections.identity_joins import select_joining_events, select_merges
+from projections.identity_joins import select_joining_events, select_kept_apart, select_merges
 from projections.row_keys import hashed_key
 from scoring.features.identity import is_anonymous, key_of_identity
 
@@ -18,12 +20,16 @@ async def identities_json(
     if not identities:
         return []
     keys = [hashed_key(each["identity"]) for each in identities]
-    events, merges = await ask.all(
+    events, merges, apart = await ask.all(
         select_joining_events(
             [(key, each["attached_at"]) for key, each in zip(keys, identities, strict=True)]
         ),
         select_merges(keys, lead_id),
+        select_kept_apart(keys),
     )
+    kept_apart: dict[int, dict[str, dict[str, Any]]] = {}
+    for row in apart:  # of each other lead the latest event
+        kept_apart.setdefault(row["identity_key"], {}).setdefault(row["lead_id"], _kept_apart_json(row))
     event_of: dict[int, Row] = {}
     for row in sorted(events, key=lambda row: not _addresses_of(row)):  # several may have come in one request
         event_of.setdefault(row["identity_key"], row)
@@ -32,7 +38,11 @@ async def identities_json(
     for row in merges:
         merge_of.setdefault(home_of_key[row["identity_key"]], row)
     return [
-        _identity_json(each) | {"joined": _join(lead_id, each, event_of.get(key), merge_of.get(each["home"]))}
+        _identity_json(each)
+        | {
+            "joined": _join(lead_id, each, event_of.get(key), merge_of.get(each["home"])),
+            "kept_apart": list(kept_apart.get(key, {}).values()),
+        }
         for key, each in zip(keys, identities, strict=True)
     ]
 
@@ -46,6 +56,16 @@ def _identity_json(row: Row) -> dict[str, Any]:
         "name": name,
         "home": row["home"],
         "attached_at": row["attached_at"],
+    }
+
+
+def _kept_apart_json(row: Row) -> dict[str, Any]:
+    return {
+        "lead_id": row["lead_id"],
+        "by": row["field"],
+        "at": row["recorded_at"],
+        "event_id": row["event_id"],
+        "event_type": row["type"],
     }
 
 

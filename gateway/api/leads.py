@@ -22,10 +22,11 @@ from gateway.api.causes import EventsById, by_id, cause_of
 from gateway.api.contact_times import contact_times_in_row
 from gateway.api.execution_shapes import short_execution_json
 from gateway.api.explained_lead import LeadRequest, explain_lead
-from gateway.api.found_leads import found_lead, owner_of_merged
+from gateway.api.found_leads import found_lead
 from gateway.api.identity_joins import identities_json
 from gateway.api.lead_as_of import Knowledge, execution_then
 from gateway.api.lead_flags import bands_and_flags
+from gateway.api.lead_merges import merges_json, merges_of_lead
 from gateway.api.lead_pages import (
     PAGE,
     After,
@@ -311,7 +312,7 @@ async def lead(
         )
         ledger = await _ledger(ask, tenant, lead_id, entries, limit=LEDGER_PAGE)
         identities = await identities_json(ask, row["lead_id"], shown.identities)
-        owner = shown.row["redirect"] if as_of is not None else await owner_of_merged(ask, tenant, row)
+        merges = await merges_of_lead(ask, shown.row, at if as_of is not None else None)
     content = {
         "as_of": at,
         "known": knowledge,
@@ -325,7 +326,7 @@ async def lead(
         "profile": shown.row["fields"],
         "counts": shown.row["counts"],
         "revenue": _revenue(shown.row["revenue"]),
-        "merged_into": owner,
+        **merges_json(merges),
         **ledger,
         "identities": identities,
         "sessions": [session_row(each) for each in shown.sessions],

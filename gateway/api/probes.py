@@ -30,7 +30,7 @@ _UNKNOWN_STATUS: ReadinessStatus = {
 }
 
 
-async def _status(ports: Ports) -> ReadinessStatus:
+async def status_in_time(ports: Ports) -> ReadinessStatus:
     """As it is after the question."""
     asking = asyncio.ensure_future(ports.status())
     done, _ = await asyncio.wait({asking}, timeout=STATUS_SECONDS)
@@ -67,7 +67,7 @@ async def health(request: Request) -> JsonAnswer:
 )
 async def ready(request: Request) -> JsonAnswer:
     services = services_of(request)
-    status, answers = await asyncio.gather(_status(services.ports), services.store.answers())
+    status, answers = await asyncio.gather(status_in_time(services.ports), services.store.answers())
     reasons = [str(status["reason"])] if status.get("reason") else []
     unavailable = "the database does not answer"
     if not answers and not any(unavailable in reason for reason in reasons):
@@ -90,5 +90,5 @@ async def ready(request: Request) -> JsonAnswer:
 )
 async def metrics(request: Request) -> Response:
     ports = services_of(request).ports
-    page = exposition(await _status(ports)) + analytics_exposition() + delivery_exposition()
+    page = exposition(await status_in_time(ports)) + analytics_exposition() + delivery_exposition()
     return Response(page, media_type=CONTENT_TYPE_LATEST)

@@ -17,7 +17,7 @@ from gateway.door.crawlers import crawler_of, mail_crawler_of
 from gateway.door.devices import device_of
 from gateway.door.lead_signatures import SIGNATURE_FIELD
 from gateway.door.page_address import campaign_of, link_tags_of, read_page_address
-from gateway.door.resolving import RESOLVED_BY_FIELD
+from gateway.door.resolving import KEPT_APART_BY_FIELD, KEPT_APART_FROM_FIELD, RESOLVED_BY_FIELD
 from gateway.door.traffic_origins import CHANNEL_OF_GROUP, INTERNAL_GROUP, OwnHosts, traffic_origin_of
 from gateway.door.undecided import undecided
 from schemas.blank import is_blank_text
@@ -45,7 +45,14 @@ or was tried before. A wrong time zone is off by an hour or more, so this is jus
 STATED_TIME_FIELD = "stated_occurred_at"
 """Where the producer's own time is kept when the door corrected it."""
 DOOR_FIELDS = frozenset(
-    {STATED_TIME_FIELD, RESOLVED_BY_FIELD, SIGNATURE_FIELD, *STATED_FIELD_OF_ADDRESS.values()}
+    {
+        STATED_TIME_FIELD,
+        RESOLVED_BY_FIELD,
+        KEPT_APART_FROM_FIELD,
+        KEPT_APART_BY_FIELD,
+        SIGNATURE_FIELD,
+        *STATED_FIELD_OF_ADDRESS.values(),
+    }
 )
 BROWSER_PREFIX = "Mozilla/"
 SENT_AT = "sent_at"

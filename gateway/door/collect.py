@@ -23,6 +23,7 @@ from gateway.door.body import EventBatch, read_body, sent_at_of, split_batch
 from gateway.door.cors import answer_preflight, cors_headers
 from gateway.door.erased import check_not_erased
 from gateway.door.lead_signatures import with_signed_lead
+from gateway.door.merge_checks import merge_refusals, unique_fields_of
 from gateway.door.pace import PacedSteps, run_paced
 from gateway.door.recent_events import MOST_EVENTS, RecentEvents
 from gateway.door.resolving import with_resolved_leads
@@ -197,18 +198,25 @@ async def _take_batch(request: Request, door: DoorServices) -> JsonAnswer:
     admitted, answers = await run_paced(_admit_all(batch, facts, ports, staff=WRITE_SCOPE in caller.scopes))
     decided = await storable_events(admitted, ports)
     unconsented = _mark_not_stored(answers, decided)
+    stored = [event for event in decided if event is not None]
+    refusals = await merge_refusals(stored, ports)
+    conflicts = _mark_refused(answers, refusals)
     _remember(ports.recent, caller.tenant, batch, answers)
-    admitted = [event for event in decided if event is not None]
+    admitted = [event for event, reason in zip(stored, refusals, strict=True) if reason is None]
     if ports.resolve is not None:
         admitted = await with_resolved_leads(
-            admitted, ports.resolve, by=ports.identify_by, region=ports.phone_region
+            admitted,
+            ports.resolve,
+            by=ports.identify_by,
+            region=ports.phone_region,
+            unique=await unique_fields_of(admitted, ports),
         )
     if admitted:
         await _append_events(admitted, ports)
     refused = len(answers) - len(admitted) - unconsented
     if refused:
         metrics.REFUSED.labels("event").inc(refused)
-    status = 200 if not refused else 207 if admitted or unconsented else 422
+    status = 200 if not refused else 207 if admitted or unconsented else 409 if refused == conflicts else 422
     if wait > 0 and admitted:
         seen = await door.applied([event_key(event) for event in admitted], wait)
         all_seen = _add_outcomes(answers, admitted, seen, caller)
@@ -239,6 +247,16 @@ def _mark_not_stored(answers: list[dict[str, Any]], decided: Sequence[Event | No
         answer.pop("bot", None)
         answer |= {"status": "not_stored", "reason": NOT_STORED_REASON}
     return len(unconsented)
+
+
+def _mark_refused(answers: list[dict[str, Any]], refusals: Sequence[str | None]) -> int:
+    """Says of each merge that joins two people that it is refused; returns how many there are."""
+    taken = [answer for answer in answers if answer["status"] == "accepted"]
+    for answer, reason in zip(taken, refusals, strict=True):
+        if reason is not None:
+            del answer["event_id"]
+            answer |= {"status": "refused", "field": "into", "reason": reason}
+    return len(refusals) - refusals.count(None)
 
 
 def _admit_all(

@@ -15,6 +15,7 @@ from gateway.access import Caller, client_address
 from gateway.answers import RequestProblem
 from gateway.door.admission import RequestFacts, admit_event, read_producer_event
 from gateway.door.erased import refuse_erased
+from gateway.door.merge_checks import merge_refusals, unique_fields_of
 from gateway.door.resolving import with_resolved_leads
 from gateway.door.services import door_of
 from gateway.door.storable import NOT_STORED_REASON, storable_events
@@ -58,13 +59,20 @@ async def record_events(request: Request, caller: Caller, events: Sequence[Mappi
 
 async def append_admitted(admitted: list[Event], ports: Ports) -> list[Event]:
     """Returns the events, with the leads that their addresses belong to, once the log has them; without those that nobody
-    has consented to. Raises Unavailable while the log takes none, and RequestProblem for a person who was erased.
+    has consented to. Raises Unavailable while the log takes none, and RequestProblem for a person who was erased
+    and for a merge of two people.
     """
     refuse_erased(ports.erased, admitted)
     admitted = [event for event in await storable_events(admitted, ports) if event is not None]
+    if reason := next(filter(None, await merge_refusals(admitted, ports)), None):
+        raise RequestProblem(409, reason, field="into")
     if ports.resolve is not None:
         admitted = await with_resolved_leads(
-            admitted, ports.resolve, by=ports.identify_by, region=ports.phone_region
+            admitted,
+            ports.resolve,
+            by=ports.identify_by,
+            region=ports.phone_region,
+            unique=await unique_fields_of(admitted, ports),
         )
     if admitted:
         with metrics.APPEND_SECONDS.time():

@@ -6,7 +6,7 @@ is worse than having one person twice. Pure but for counting and `resolve`, whic
 no projection.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -16,12 +16,18 @@ from gateway import metrics
 from gateway.door.addresses import EMAIL, PHONE, email_of_one_person, phone_of_one_person
 from gateway.door.pace import PacedSteps, run_paced
 from schemas.envelope import Event
+from scoring.features.identity import anonymous_lead_id
 from scoring.features.signals import profile_fields_of
+from scoring.features.unique_identifiers import Identifiers, differing_field, identifiers_in
 
 IDENTIFY_BY: Final = (EMAIL, PHONE)
 """What identifies leads, in the order in which it is tried."""
 RESOLVED_BY_FIELD: Final = "resolved_by"
 """The field of an event that names what its lead was identified by."""
+KEPT_APART_FROM_FIELD: Final = "kept_apart_from"
+"""The field of an event that names the lead that has its address, and that its person is not."""
+KEPT_APART_BY_FIELD: Final = "kept_apart_by"
+"""The unique profile field in which the two differ."""
 MOST_LEADS_OF_ADDRESS: Final = 20
 """An address that more leads of one request share identifies nobody."""
 MADE_LEAD_ID_PREFIX: Final = "c-"
@@ -63,6 +69,26 @@ def is_made_from_address(lead_id: str) -> bool:
     return lead_id.startswith(MADE_LEAD_ID_PREFIX)
 
 
+LookUpIdentifiers = Callable[[str, Sequence[str], Sequence[str]], Awaitable[Mapping[str, Identifiers] | None]]
+"""(tenant, lead ids, profile fields) -> of each lead, or of the one that it was merged into, its values. None: unavailable. It never
+raises, and never takes long.
+"""
+
+
+class UniqueFields(NamedTuple):
+    """The profile fields of which a person has one value, by tenant, and the port that looks up what leads have of them."""
+
+    of_tenant: Mapping[str, Sequence[str]]
+    look_up: LookUpIdentifiers
+
+
+class KeptApart(NamedTuple):
+    """The event's person has an address of this lead, and another value of this unique field."""
+
+    lead_id: str
+    field: str
+
+
 class ResolvedLead(NamedTuple):
     lead_id: str
     by: str
@@ -102,10 +128,12 @@ async def with_resolved_leads(
     *,
     by: Sequence[str] = IDENTIFY_BY,
     region: str | None = None,
+    unique: UniqueFields | None = None,
 ) -> list[Event]:
     """The events of one request, in order, with the leads that their visitors are.
 
-    Each event sees the decisions about those before it.
+    Each event sees the decisions about those before it. A lead with another value of a unique field than the event's person is not
+    that person.
     """
     queries = await run_paced(_queries_of(events, by, region))
     open_queries = [
@@ -117,7 +145,28 @@ async def with_resolved_leads(
     missing = sum(each is None for each in matches)
     metrics.ADDRESS_LOOKUPS.labels("answered").inc(len(matches) - missing)
     metrics.ADDRESS_LOOKUPS.labels("unanswered").inc(missing)
-    return await run_paced(_events_with_leads(events, queries, matches))
+    decisions = _RequestLeads({} if unique is None else unique.of_tenant)
+    if unique is not None:
+        decisions.identifiers |= await _stored_identifiers(open_queries, matches, unique)
+    return await run_paced(_events_with_leads(events, queries, matches, decisions))
+
+
+async def _stored_identifiers(
+    queries: Sequence[AddressQuery], matches: Sequence[AddressMatches | None], unique: UniqueFields
+) -> dict[tuple[str, str], Identifiers]:
+    """Of the leads that the queries are about: what the store has of their unique fields. If it does not answer, nothing."""
+    stored: dict[tuple[str, str], Identifiers] = {}
+    for tenant, fields in unique.of_tenant.items():
+        leads = {
+            lead_id
+            for query, match in zip(queries, matches, strict=True)
+            if query.tenant == tenant and match is not None
+            for lead_id in (*match.by_email, *match.by_phone, anonymous_lead_id(query.visitor_id))
+        }
+        if fields and leads:
+            answer = await unique.look_up(tenant, sorted(leads), fields)
+            stored |= {(tenant, lead_id): values for lead_id, values in (answer or {}).items()}
+    return stored
 
 
 def _queries_of(
@@ -131,10 +180,12 @@ def _queries_of(
 
 
 def _events_with_leads(
-    events: Sequence[Event], queries: Sequence[AddressQuery | None], matches: Sequence[AddressMatches | None]
+    events: Sequence[Event],
+    queries: Sequence[AddressQuery | None],
+    matches: Sequence[AddressMatches | None],
+    request: "_RequestLeads",
 ) -> PacedSteps[list[Event]]:
-    answers = iter(matches)
-    request, decided = _RequestLeads(), []
+    answers, decided = iter(matches), []
     for event, each in zip(events, queries, strict=True):
         decided.append(request.take(event, each, answers))
         yield
@@ -144,7 +195,10 @@ def _events_with_leads(
 class _RequestLeads:
     """The leads and addresses of the events of one request so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, unique: Mapping[str, Sequence[str]]) -> None:
+        self._unique = unique
+        self.identifiers: dict[tuple[str, str], Identifiers] = {}
+        """(tenant, lead) -> its values of unique fields."""
         self._home_leads: dict[tuple[str, str], str] = {}
         self._leads: dict[tuple[str, str, str], dict[str, str | None]] = {}
         """Tenant, kind and address -> leads that gave it, each with the e-mail given beside."""
@@ -153,12 +207,43 @@ class _RequestLeads:
         self, event: Event, query: AddressQuery | None, answers: Iterator[AddressMatches | None]
     ) -> Event:
         if query and event.lead_id is None and (matches := next(answers)) is not None:
-            decided = resolve_lead(query, self._with_own(query, matches))
-            if decided is not None:
-                extra = {**(event.extra or {}), RESOLVED_BY_FIELD: decided.by}
-                event = structs.replace(event, lead_id=decided.lead_id, extra=extra)
+            event = self._decided(event, query, self._with_own(query, matches))
         self._note(event, query)
         return event
+
+    def _decided(self, event: Event, query: AddressQuery, matches: AddressMatches) -> Event:
+        kept_apart = self._kept_apart(event, query, matches)
+        strangers = {each.lead_id for each in kept_apart}
+        possible = matches._replace(
+            by_email=tuple(each for each in matches.by_email if each not in strangers),
+            by_phone=tuple(each for each in matches.by_phone if each not in strangers),
+        )
+        decided = resolve_lead(query, possible)
+        if kept_apart:
+            if not possible.by_email and not possible.by_phone:
+                decided = None  # the address has an owner already, so no lead is named after it
+            by = {KEPT_APART_FROM_FIELD: kept_apart[0].lead_id, KEPT_APART_BY_FIELD: kept_apart[0].field}
+            event = structs.replace(event, extra={**(event.extra or {}), **by})
+        if decided is None:
+            return event
+        extra = {**(event.extra or {}), RESOLVED_BY_FIELD: decided.by}
+        return structs.replace(event, lead_id=decided.lead_id, extra=extra)
+
+    def _kept_apart(self, event: Event, query: AddressQuery, matches: AddressMatches) -> list[KeptApart]:
+        if not (unique := self._unique.get(query.tenant)):
+            return []
+        mine: Identifiers = identifiers_in(profile_fields_of(event), unique)
+        if (
+            matches.home_lead is None
+        ):  # a visitor whom nobody knows: what it has said before is of the same person
+            before = self.identifiers.get((query.tenant, anonymous_lead_id(query.visitor_id)), {})
+            mine = {**before, **mine}
+        candidates = dict.fromkeys((*matches.by_email, *matches.by_phone))
+        fields = (
+            (lead_id, differing_field(mine, self.identifiers.get((query.tenant, lead_id), {})))
+            for lead_id in candidates
+        )
+        return [KeptApart(lead_id, name) for lead_id, name in fields if name is not None]
 
     def _with_own(self, query: AddressQuery, matches: AddressMatches) -> AddressMatches:
         home_lead = self._home_leads.get((query.tenant, query.visitor_id))
@@ -179,6 +264,10 @@ class _RequestLeads:
                 lead_id = self._home_leads.get(visitor)
             elif event.bot is None:
                 self._home_leads[visitor] = lead_id
+        if unique := self._unique.get(event.tenant):
+            named = (event.tenant, lead_id or anonymous_lead_id(event.visitor_id or ""))
+            stated = identifiers_in(profile_fields_of(event), unique)
+            self.identifiers[named] = {**self.identifiers.get(named, {}), **stated}
         if query is None or lead_id is None:
             return
         for kind, address in ((EMAIL, query.email), (PHONE, query.phone)):

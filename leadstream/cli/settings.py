@@ -67,6 +67,13 @@ def publish_settings(
             help="From now on, store and count web events of visitors only if they say that the visitor agreed.",
         ),
     ] = None,
+    unique: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A profile field of which a person has one value, e.g. crm_id: two leads with different ones are never made one. "
+            "May be repeated, and replaces those of before; none: there are none.",
+        ),
+    ] = None,
     tenant: TargetTenant = EVERY_TENANT,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
@@ -87,7 +94,8 @@ def publish_settings(
     which channels, copy scoring/attribution/default.toml, which explains
     itself, and edit the copy. It changes no score.
 
-    What consent gates is in docs/consent.md.
+    What consent gates is in docs/consent.md, and what unique fields keep
+    apart in docs/producing.md.
     """
     from leadstream.clock import utc_now
     from leadstream.operations.accounts import recorded_command
@@ -111,6 +119,7 @@ def publish_settings(
                 profile_fields=profile_fields,
                 attribution=attribution,
                 consent_required=consent_required,
+                unique=unique,
             )
         row.target, row.after = "settings", f"version {published.version}"
         print_line(
@@ -123,6 +132,8 @@ def publish_settings(
         if published.consent_required_since is not None:
             since = published.consent_required_since
             print_line(f"Web events need the visitor's consent since {since:%Y-%m-%d %H:%M:%S} UTC.")
+        if published.unique_fields:
+            print_line(f"A person has one value of {', '.join(published.unique_fields)}.")
         if published.profile_fields:
             declared = ", ".join(f"{name} ({field})" for name, field in published.profile_fields.items())
             print_line(f"Types of profile fields, for events from now on: {declared}.")

@@ -59,6 +59,7 @@ class ModelSet(NamedTuple):
                 profile_fields=settings.profile_fields,
                 attribution=settings.attribution,
                 consent_required_since=moment_or_none(settings.consent_required_since),
+                unique_fields=settings.unique_fields,
             )
         ]
         publications += [

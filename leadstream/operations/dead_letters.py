@@ -12,11 +12,10 @@ from sqlalchemy import Row, Select
 from leadstream.console import Failure
 from leadstream.operations.store_access import StoreAccess
 from projections import queries
+from projections.dead_letter_retries import INTERNAL_REASON, record_to_retry
 from projections.migrate import connected_to_live
-from schemas.decode import Refusal, decode_source, key_of
-from schemas.envelope import Event
+from schemas.decode import Refusal
 from schemas.record import Outgoing
-from schemas.topics import EVENTS
 
 MOST_LISTED = 100
 
@@ -85,20 +84,15 @@ def retry_dead_letters(
 
 
 def _record_to_retry(dead_letter: DeadLetterEntry, value: bytes) -> Outgoing:
-    if dead_letter.topic != EVENTS:
-        raise Failure(
-            f"{location_text(dead_letter)} is an internal record and cannot be sent again: "
-            "send the event that caused it, under a new event_id."
-        )
     try:
-        message = decode_source(value)
+        return record_to_retry(dead_letter.topic, dead_letter.key, value)
     except Refusal as refusal:
+        if refusal.reason == INTERNAL_REASON:
+            raise Failure(f"{location_text(dead_letter)} {refusal.reason}.") from None
         raise Failure(
             f"{location_text(dead_letter)} still cannot be read ({refusal}): `leadstream dead-letters show` prints it; "
             "correct a copy and retry with --replacement FILE."
         ) from refusal
-    key = key_of(message) if isinstance(message, Event) else dead_letter.key or ""
-    return Outgoing(EVENTS, key, value)
 
 
 def _rows(database_url: str, query: Select[Any]) -> list[DeadLetterEntry]:

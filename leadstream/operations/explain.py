@@ -18,6 +18,7 @@ from gateway.api.causes import EventsById, by_id, cause_of
 from gateway.api.execution_shapes import outcome_text
 from gateway.api.explained_lead import ExplainedLead, LeadRequest, explain_lead
 from gateway.api.lead_as_of import Knowledge, execution_then
+from gateway.api.lead_merges import LeadMerges, merges_of_lead
 from gateway.api.lead_pages import leads_page
 from gateway.api.leads import BOARD_MODEL
 from gateway.api.statements import select_events_named, select_lead_of_visitor
@@ -25,6 +26,7 @@ from gateway.store import ReadStore, Row, StoreSnapshot
 from leadstream.active_models import published_port
 from leadstream.console import Failure
 from leadstream.operations import explanations
+from leadstream.operations.explained_merges import merge_lines
 from leadstream.past_leads import PAST_LEADS
 from projections import queries
 from projections.lead_lists import FIRST_PAGE, LeadFilters
@@ -55,6 +57,7 @@ class LeadHistories(NamedTuple):
     bands: Sequence[Row]
     executions: Sequence[Row]
     events: EventsById
+    merges: LeadMerges
 
 
 def explanation_of_lead(database_url: str, request: ExplainRequest, now: datetime) -> list[str]:
@@ -101,6 +104,7 @@ def _lines_of_lead(
     if request.model is not None and request.model not in {*active.models, *shown.active.models, *scores}:
         raise Failure(f"There is no model {request.model!r}; active are {', '.join(sorted(active.models))}.")
     yield from explanations.lead_summary(explained, clock, in_future=moment.at > moment.now)
+    yield from merge_lines(histories.merges, request.lead_id, clock)
     for model in sorted(scores, key=lambda name: _board_model_first(name, scores[name])):
         if request.model in {None, model}:
             yield ""
@@ -150,7 +154,8 @@ async def _lead_histories(
     )
     causes = {event for row in [*ledger, *explained.shown.stages] if (event := _event_of(row["caused_by"]))}
     events = await ask(select_events_named(tenant, lead_id, sorted(causes))) if causes else ()
-    return LeadHistories(ledger, bands, executions, by_id(events))
+    merges = await merges_of_lead(ask, explained.shown.row, until)
+    return LeadHistories(ledger, bands, executions, by_id(events), merges)
 
 
 def _event_of(caused_by: str) -> str | None:

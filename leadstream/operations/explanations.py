@@ -130,7 +130,7 @@ def lead_summary(
         yield "  Known as " + ", ".join(names) + (f" and {more} more" if more else "")
     if shown.override is not None:
         yield f"  {override_in_words(shown.override, clock)}"
-    if lead["redirect"]:
+    if lead["redirect"] and not lead["identities"]:
         yield f"  Merged into {lead['redirect']}, which scores for it: leadstream explain {lead['redirect']}"
     if refuses_profiling(lead):
         yield "  Does not wish to be scored: no model and no workflow looks at this lead"

@@ -28,6 +28,7 @@ from leadstream.operations.lead_files import ImportedRow, RefusedRow
 from leadstream.operations.lead_mapping import Columns, LeadMapping
 from projections.connection import connect_watched
 from projections.table_definition import READ_OPTIONS
+from schemas.blank import is_id_of_nobody
 from schemas.decode import Refusal, read_event
 from schemas.envelope import Event, Moment
 from scoring.features.profile_fields import stated_fields
@@ -211,6 +212,8 @@ def _read(
     """Raises Refusal, whose field is the kind of the reason."""
     fields = _fields(row, mapping)
     lead_id = _text(_first(row, mapping.lead.get("id", ())))
+    if lead_id is not None and is_id_of_nobody(lead_id):  # a prefix would hide that it names nobody
+        lead_id = None
     last = _date(row, mapping, "last_date") or now
     created = _date(row, mapping, "created")
     person = _person(fields, f"{mapping.prefix}{lead_id}" if lead_id else None, tenant, region)

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import psycopg
 
 from authoring.active_models import ActiveModelsFilter
@@ -32,6 +33,7 @@ from projections.authoring import LOCK_TIMEOUT, Draft, PublishedVersion
 from projections.connection import connect_watched
 from projections.row_keys import hashed_key
 from schemas.control import EVERY_TENANT, FieldType, SettingsPublished
+from schemas.envelope import FieldName
 from schemas.moment import moment_or_none
 from schemas.publications import publication_records
 from schemas.record import Outgoing
@@ -45,6 +47,7 @@ from scoring.workflows.workflow_text import WorkflowsError, compile_workflows
 from streams.published import ActiveModels, TenantSettings, compiled_model
 
 BUILT_IN_TEXT = "default"
+NO_UNIQUE_FIELDS = "none"
 """The name of the built-in lifecycle at the command line."""
 
 T = TypeVar("T")
@@ -235,16 +238,28 @@ def publish_settings(
     profile_fields: str | None = None,
     attribution: str | None = None,
     consent_required: bool | None = None,
+    unique: Sequence[str] | None = None,
 ) -> SettingsPublished:
     """Returns the publication once every lead is rescored by it. A setting that is None keeps its value.
-    `lifecycle` and `attribution` are files, or BUILT_IN_TEXT; `profile_fields` is a file. Raises Failure.
+    `lifecycle` and `attribution` are files, or BUILT_IN_TEXT; `profile_fields` is a file; `unique` names profile fields, and
+    NO_UNIQUE_FIELDS alone means none. Raises Failure.
     """
     text = None if lifecycle is None else lifecycle_text(lifecycle)
     declared = None if profile_fields is None else declared_fields(profile_fields)
     credited = None if attribution is None else attribution_text(attribution)
+    unique_fields = None if unique is None else named_unique_fields(unique)
     with _lock_settings(store.database_url):
         return _publish_settings(
-            store, now, tenant, time_zone, idle_minutes, text, declared, credited, required=consent_required
+            store,
+            now,
+            tenant,
+            time_zone,
+            idle_minutes,
+            text,
+            declared,
+            credited,
+            required=consent_required,
+            unique=unique_fields,
         )
 
 
@@ -273,6 +288,7 @@ def _publish_settings(
     credited: str | None,
     *,
     required: bool | None,
+    unique: list[str] | None,
 ) -> SettingsPublished:
     store.settle(lambda _: None)
     shards = active_by_shard(store.database_url)
@@ -299,11 +315,26 @@ def _publish_settings(
         profile_fields=current.profile_fields if declared is None else declared,
         attribution=current.attribution if credited is None else credited,
         consent_required_since=since,
+        unique_fields=current.unique_fields if unique is None else unique,
         by=operating_user(),
     )
     store.append(publication_records(settings))
     store.settle(lambda _: None)
     return settings
+
+
+def named_unique_fields(names: Sequence[str]) -> list[str]:
+    """Sorted, each once. Raises Failure for what is no name of a field."""
+    if list(names) == [NO_UNIQUE_FIELDS]:
+        return []
+    for name in names:
+        try:
+            msgspec.convert(name, FieldName)
+        except msgspec.ValidationError as cause:
+            raise Failure(
+                f"{name!r} is no name of a profile field: small letters, digits and _, beginning with a letter, such as crm_id."
+            ) from cause
+    return sorted(set(names))
 
 
 def lifecycle_text(source: str) -> str:

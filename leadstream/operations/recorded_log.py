@@ -127,6 +127,7 @@ class ArchivedParts:
                 profile_fields=own.profile_fields,
                 attribution=own.attribution,
                 consent_required_since=moment_or_none(own.consent_required_since),
+                unique_fields=own.unique_fields,
             )
 
 

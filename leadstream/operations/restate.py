@@ -21,6 +21,7 @@ from gateway.door.addresses import EMAIL, PHONE
 from gateway.door.admission import readmit
 from gateway.door.resolving import (
     IDENTIFY_BY,
+    KEPT_APART_FROM_FIELD,
     MADE_LEAD_ID_PREFIX,
     RESOLVED_BY_FIELD,
     AddressMatches,
@@ -206,7 +207,9 @@ class _Door:
         if not isinstance(before, Event):
             return RecordedItem(record.key, record.value, None, None)
         after = readmit(before, self._region, self._own_sites)
-        return _item(before, after, query_of(after, self._by, self._region) if self._by else None)
+        is_decided = KEPT_APART_FROM_FIELD in (before.extra or {})
+        query = query_of(after, self._by, self._region) if self._by and not is_decided else None
+        return _item(before, after, query)
 
     async def decided(
         self, chunk: Sequence[RecordedItem], new_store: psycopg.AsyncConnection[Any]

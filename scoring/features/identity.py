@@ -221,6 +221,18 @@ def owner_by_redirects(lead_id: str, redirect_of: Callable[[str], str | None]) -
     return path[-1]
 
 
+def merge_circle(lead_id: str, redirect_of: Callable[[str], str | None]) -> list[str]:
+    """The leads that are merged into each other in a circle, from this one on; empty: it is in none."""
+    path = [lead_id]
+    while len(path) <= LONGEST_PATH and (to := redirect_of(path[-1])) is not None:
+        if to == lead_id:
+            return path
+        if to in path:
+            break
+        path.append(to)
+    return []
+
+
 def forwarded_identity(lead_id: str, redirect: str, path: list[str]) -> ForwardedIdentity:
     """The next step along redirects. A cycle settles on its smallest lead id, a chain that is too long on this lead."""
     walked = [*path, lead_id]

@@ -16,10 +16,9 @@ from msgspec.structs import fields as struct_fields
 from msgspec.structs import replace
 
 from schemas import events
-from schemas.blank import UNSEEN, is_blank_text
+from schemas.blank import UNSEEN, is_blank_text, is_placeholder
 from schemas.envelope import Event, tag_of
 from schemas.moment import millis, moment
-from schemas.validation import is_placeholder
 from scoring.features.comparison import NEWEST_COMPARISON, ValueComparison
 from scoring.features.features import CUSTOM_PREFIX, FeatureDelta, Signal
 from scoring.features.keyed_events import RefundReport, SumAmount, key_digest

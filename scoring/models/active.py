@@ -38,6 +38,8 @@ class TenantSettings(Struct, array_like=True, frozen=True):
     """What earns credit for conversions: its text; none: that which comes with Leadstream."""
     consent_required_since: int | None = None
     """Web events that are recorded from then on (ms) need consent."""
+    unique_fields: list[str] = []
+    """Profile fields of which a person has one value; no fold reads it."""
 
     @property
     def zone(self) -> Calendar:

@@ -18,7 +18,7 @@ from schemas.decode import Refusal, encode_dead_letter
 from schemas.record import ERASED_KEY, Outgoing, Record
 from schemas.refusal import shorten
 from schemas.statements import DeadLetter
-from schemas.topics import DEAD_LETTERS, PARTITION_WIDE_KEY, partition_of
+from schemas.topics import DEAD_LETTERS, LEAD_ACTIVITY, PARTITION_WIDE_KEY, partition_of
 
 DEAD_LETTER_ORIGINAL_BYTES = 1_000_000
 """Of a record that cannot be read: its dead letter, in base64, must fit where any producer's record did."""
@@ -315,7 +315,7 @@ class Shard(Generic[SharedT, StateT]):
         key_of, partitions = self.stage.key_of, self._partitions
         read: list[tuple[Message | Refusal, str | None]] = []
         for record in records:
-            if record.key == ERASED_KEY:
+            if record.key == ERASED_KEY and (record.value is None or record.topic == LEAD_ACTIVITY):
                 read.append((_ERASED, None))
                 continue
             try:

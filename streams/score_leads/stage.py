@@ -236,6 +236,7 @@ def _apply_publication(shared: PublishedLeadRules, message: ForEveryLead, what: 
                 message.profile_fields,
                 message.attribution,
                 message.consent_required_since,
+                message.unique_fields,
             )
             return shared.publish_settings(tenant, settings, what)
         case WorkflowsChanged(tenant=tenant, version=version, text=text, folding=folding):

@@ -129,6 +129,7 @@ class TrackSessions:
                     s.profile_fields,
                     s.attribution,
                     None if since is None else millis(since),
+                    s.unique_fields,
                 )
                 shared.publish_settings(s.tenant, settings)
             case PersonErased() as p:

@@ -358,6 +358,15 @@ def test_a_row_belongs_to_the_lead_that_has_its_address():
     assert log.events[0].lead_id == "lead-9"
 
 
+@pytest.mark.parametrize("lead_id", ["test", "0", "N/A", "Guest User"])
+def test_an_id_that_names_nobody_is_left_out_though_the_mapping_has_a_prefix(lead_id: str):
+    log = Log()
+    imported(HUBSPOT.replace("101", lead_id), log, "hubspot", counters=False)
+    assert {event.lead_id for event in log.events} == {
+        lead_id_of_address("default", "email", "ada@acme-homes.ae")
+    }
+
+
 def test_blank_cells_say_nothing():
     log = Log()
     imported("email,company,title\nada@acme-homes.ae,N/A, \n", log)

@@ -30,6 +30,7 @@ from schemas.activity import (
     WorkflowMomentCame,
     WorkflowsChanged,
 )
+from schemas.blank import is_id_of_nobody, is_placeholder
 from schemas.control import CONTROL_TYPES, DERIVED_TYPES, Carried, Reassigned
 from schemas.decode import (
     MAX_EVENT_BYTES,
@@ -44,7 +45,6 @@ from schemas.decode import (
     encode_dead_letter,
     encode_source,
     encode_statement,
-    is_placeholder,
     key_of,
     read_event,
 )
@@ -429,6 +429,29 @@ def test_what_broken_producers_send_is_a_placeholder(lead_id):
 )
 def test_real_ids_are_no_placeholders(lead_id):
     assert not is_placeholder(lead_id)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "test", "TEST", "user", "demo", "n/a", "N/A", "#N/A", "unknown", "undefined", "anonymous", "guest", "none", "0", "-", "--",
+        "test-user", "Test User", "demo_user", "guest user", "anonymous_user", "unknown.visitor", "user_id", "{{user_id}}", "'abc123'",
+        "customer", "default", "(not set)", "null null", "\u200btest",
+    ],
+)  # fmt: skip
+def test_what_names_nobody_is_no_id_of_a_person(text):
+    assert is_id_of_nobody(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "test-1", "user-17", "user17", "demo@acme.io", "tester@acme.io", "ann", "guestavo", "unknown-soldier", "lead-1001", "1", "007",
+        "c-0f3a", "anna.test", "GA1.2.3", "\U0001f600", "nobody", "none-of-us", "no", "default/7", "a-test", "contact-7f31c2", "test" * 26,
+    ],
+)  # fmt: skip
+def test_an_id_that_only_looks_like_one_of_nobody_is_taken(text):
+    assert not is_id_of_nobody(text)
 
 
 # The other records

@@ -142,6 +142,8 @@ def first_touches(events):
     found = defaultdict(list)
     for home, _, counted, _ in parts:
         for t, event in counted:
+            if kind_of(event) in NOT_ACTS:
+                continue
             medium = event.context.campaign.medium if event.context and event.context.campaign else None
             source = "ads" if medium == "cpc" else "form" if kind_of(event) == "form_submitted" else None
             if source is not None:

@@ -1,6 +1,7 @@
 // The pages that the bar at the top leads to, in its order.
 
 import type { ComponentType } from "preact";
+import { may } from "./api";
 import { later } from "./later";
 import { CallList } from "./leads/CallList";
 import { isShop, path } from "./route";
@@ -18,5 +19,6 @@ export const PAGES: readonly PageOfBar[] = [
   { root: "/experiments", title: "experiments", Page: later(() => import("./experiments/ExperimentsPage")), isListed: always },
   { root: "/flows", title: "flows", Page: later(() => import("./flows/FlowsPage")), isListed: always },
   { root: "/inspector", title: "inspector", Page: later(() => import("./operating/InspectorPage")), isListed: always },
+  { root: "/operations", title: "operations", Page: later(() => import("./operating/OperationsPage")), isListed: () => may("admin") },
   { root: "/demo", title: "demo", Page: later(() => import("./demo/DemoPage")), isListed: () => isShop(path.value) },
 ];

@@ -32,7 +32,7 @@ export const isUnder = (root: string, pathname: string): boolean => pathname ===
 export const isShop = (pathname: string): boolean => isUnder("/demo", pathname);
 
 /** Addresses that this application shows. dashboard/pages.py serves it under the same. */
-const ROOTS = ["/", "/leads", "/inbox", "/lead-analytics", "/models", "/workflows", "/experiments", "/flows", "/inspector", "/demo"];
+const ROOTS = ["/", "/leads", "/inbox", "/lead-analytics", "/models", "/workflows", "/experiments", "/flows", "/inspector", "/operations", "/demo"];
 
 /** Addresses of older versions: the panel of a lead, the list of visitors; and those of requirement 4's admin panel. */
 export function replaceOldAddress(): void {

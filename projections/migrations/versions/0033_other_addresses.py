@@ -1,4 +1,5 @@
-"""The addresses of a lead's identities that its own fields do not show, by which it is found, too.
+"""The addresses of a lead's identities that its own fields do not show, by which it is found, too; and indexes of merges by
+the lead that stays, and of events whose person was kept apart from the lead that has its address.
 
 Rows of now have none. The next record of a lead writes them, and a rebuild those that the log still has.
 """
@@ -20,4 +21,16 @@ def upgrade() -> None:
         postgresql_using="gin",
         postgresql_ops={"other_addresses": "jsonb_path_ops"},
         postgresql_where=sa.text("other_addresses is not null"),
+    )
+    op.create_index(
+        "engagement_history_kept_apart",
+        "engagement_history",
+        ["identity_key"],
+        postgresql_where=sa.text("jsonb_exists(details -> 'extra', 'kept_apart_from')"),
+    )
+    op.create_index(
+        "engagement_history_merges",
+        "engagement_history",
+        ["tenant", sa.text("(details ->> 'into')")],
+        postgresql_where=sa.text("type = 'leads_merged'"),
     )

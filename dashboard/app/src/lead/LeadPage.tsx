@@ -87,12 +87,14 @@ export default function LeadPage({ leadId }: { leadId: string }) {
   if (!found) return <p class="hint" role="status">{text("loading")}</p>;
   const { lead } = found;
   const score = found.scores[model];
+  const undo = may("write") && !asOf
+    && <button type="button" onClick={() => void undoMerge(leadId).then(() => load(), (error: unknown) => { problem.value = String(error); })}>{text("undoMerge")}</button>;
   return (
     <article class="lead-page">
       <p><a href="/">{text("back")}</a></p>
       {problem.value && <p class="notice" role="alert">{problem.value}</p>}
-      {found.merged_into && <p class="notice">{text("mergedInto")} <a href={leadAddress(found.merged_into)}>{found.merged_into}</a>{" "}
-        {may("write") && !asOf && <button type="button" onClick={() => void undoMerge(leadId).then(() => load(), (error: unknown) => { problem.value = String(error); })}>{text("undoMerge")}</button>}</p>}
+      {found.merged_into && <p class="notice">{text("mergedInto")} <a href={leadAddress(found.merged_into)}>{found.merged_into}</a>{" "}{undo}</p>}
+      {found.merged_in_circle.length > 0 && <p class="notice">{text("mergedInCircle")} <bdi>{found.merged_in_circle.join(", ")}</bdi>{" "}{undo}</p>}
       <header class="lead-head">
         <h2 dir="auto">{titleOf(lead)}</h2>
         <span class="total"><Total lead={lead} score={score} /></span>

@@ -12,15 +12,18 @@ export type Joined = {
   by: "email" | "phone" | "lead_id" | "merge" | "own_id" | "visitor"; email: string | null; phone: string | null; lead_id: string | null;
   at: string; event_id: string | null; event_type: string | null;
 };
+/** Another lead that has an address of the identity, and that it is not: they differ in the field `by`. */
+export type KeptApart = { lead_id: string; by: string; at: string };
 export type Detail = {
   as_of: string;
   lead: Lead;
   profile: Record<string, unknown>;
   revenue: Record<string, number> | null;
   merged_into: string | null;
+  merged_in_circle: string[];
   ledger: Entry[];
   next_cursor: string | null;
-  identities: { identity: string; kind: "visitor" | "lead"; name: string; joined: Joined }[];
+  identities: { identity: string; kind: "visitor" | "lead"; name: string; joined: Joined; kept_apart: KeptApart[] }[];
   sessions: { session_id: string; started_at: string; duration_seconds: number; pages: number; clicks: number; score: number | null; ended: boolean }[];
   stages: { stage: string; previous: string | null; reason: string | null; at: string }[];
   scores: Record<string, Score & { lines: Line[] }>;

@@ -55,7 +55,7 @@ def shape_of(delta: FeatureDelta, features: Features) -> EventShape | None:
 
 
 @lru_cache(maxsize=SHAPES_KEPT)
-def touched_rules(model: Model, shape: EventShape) -> tuple[int, ...]:
+def affected_rules(model: Model, shape: EventShape) -> tuple[int, ...]:
     """The rules, by their numbers, whose points an event of this shape may change."""
     signals, fields, sets, sums = map(frozenset, shape[:4])
     return tuple(
@@ -76,11 +76,11 @@ def rules_reading_stage(model: Model) -> tuple[int, ...]:
 
 
 class KeptPoints:
-    """Of one lead and one model that reads leads, not sessions. Touch it with every event that the lead's features take;
+    """Of one lead and one model that reads leads, not sessions. Mark it with every event that the lead's features take;
     drop it when an identity comes or goes.
     """
 
-    __slots__ = ("_before_decay", "_stage", "_touched", "model", "points")
+    __slots__ = ("_before_decay", "_outdated", "_stage", "model", "points")
 
     def __init__(self, model: Model, view: View) -> None:
         self.model = model
@@ -88,24 +88,24 @@ class KeptPoints:
         self._before_decay: list[MicroPoints] | None = None
         """What is made of the points; None: one of them has changed."""
         self._stage = view.stage
-        self._touched: set[int] = set()
+        self._outdated: set[int] = set()
 
-    def touch(self, shape: EventShape) -> None:
-        self._touched.update(touched_rules(self.model, shape))
+    def mark(self, shape: EventShape) -> None:
+        self._outdated.update(affected_rules(self.model, shape))
 
     def points_at(self, view: View) -> list[MilliPoints]:
         """What the rules give now; not to be changed."""
         model, points = self.model, self.points
         if view.stage != self._stage:
             self._stage = view.stage
-            self._touched.update(rules_reading_stage(model))
+            self._outdated.update(rules_reading_stage(model))
         awards = model.awards
-        for number in (*self._touched, *model.timed):
+        for number in (*self._outdated, *model.timed):
             now = awards[number](view)
             if now != points[number]:
                 points[number] = now
                 self._before_decay = None
-        self._touched.clear()
+        self._outdated.clear()
         return points
 
     def conclude(self, view: View) -> Conclusion:

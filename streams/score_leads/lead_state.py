@@ -198,16 +198,16 @@ class LeadState:
         if feature_delta.fields:
             self._refuses_profiling = None
         if self._kept_points:
-            self._touch_kept_points(feature_delta)
+            self._mark_kept_points(feature_delta)
         self.mark_changed(name)
 
-    def _touch_kept_points(self, feature_delta: FeatureDelta) -> None:
+    def _mark_kept_points(self, feature_delta: FeatureDelta) -> None:
         shape = shape_of(feature_delta, self.features)
         if shape is None:
             self._kept_points.clear()
         else:
             for kept in self._kept_points.values():
-                kept.touch(shape)
+                kept.mark(shape)
 
     def _forget_conclusions(self) -> None:
         """An identity came or went."""

@@ -15,7 +15,7 @@ from scoring.features.lead_identity import LeadIdentity
 from scoring.features.signals import SignalCatalogue
 from scoring.features.view import Subject, view_of
 from scoring.lifecycle.lifecycle import StagePosition
-from scoring.models.kept_points import shape_of, touched_rules
+from scoring.models.kept_points import affected_rules, shape_of
 from scoring.models.model import (
     all_models,
     compile_model,
@@ -120,7 +120,7 @@ def test_an_event_touches_the_rules_that_read_it_and_no_others():
         "{ name = 'c', each = 'element_clicked', points = 1 }, { name = 'f', has = 'company', points = 2 }]"
     )
     shape = shape_of(delta_of(model, happened("page_viewed", T0, url="https://x.example")), Features())
-    assert touched_rules(model, shape) == (0,)
+    assert affected_rules(model, shape) == (0,)
 
 
 def test_where_one_name_may_displace_another_an_event_has_no_shape():

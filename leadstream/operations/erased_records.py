@@ -21,6 +21,7 @@ from schemas.activity import (
     EventNoted,
     IdentityAttached,
     IdentityCompleted,
+    IdentityCounted,
     IdentityDelta,
     IdentityDetached,
     ModelChanged,
@@ -45,6 +46,7 @@ NAMES_NO_OTHER_LEAD: Final = frozenset(
         IdentityDetached,
         IdentityDelta,
         IdentityCompleted,
+        IdentityCounted,
         EventNoted,
         TimePassed,
         ModelChanged,
@@ -186,7 +188,10 @@ def _activity_at_other_leads(connection: Connection, person: Person) -> Iterator
     def is_theirs(value: bytes) -> bool:
         activity = decode_activity(value)
         return (
-            isinstance(activity, IdentityAttached | IdentityCompleted | IdentityDelta | IdentityDetached)
+            isinstance(
+                activity,
+                IdentityAttached | IdentityCompleted | IdentityCounted | IdentityDelta | IdentityDetached,
+            )
             and activity.identity in identities
         )
 

@@ -27,6 +27,7 @@ from scoring.features.lead_identity import (
     features_of_lead,
     other_addresses,
 )
+from scoring.features.past_signals import add_past_signals
 from scoring.features.qualification_override import QualificationOverride
 from scoring.features.signals import latest_event_type, revenue
 from scoring.lifecycle import lifecycle
@@ -180,6 +181,12 @@ class LeadState:
                 self._merged = None
             else:
                 evolve(self._merged, feature_delta)
+        self.mark_changed(name)
+
+    def count_past(self, name: str, counted: Features) -> None:
+        """Adds what new signals counted in earlier events of an identity."""
+        add_past_signals(self.identities[name].features, counted)
+        self._merged = None
         self.mark_changed(name)
 
     def remove(self) -> None:

@@ -94,15 +94,15 @@ def unfinished(connection: Connection) -> BackfillRow | None:
 def positions_of_publication(connection: Connection, row: BackfillRow) -> dict[int, int] | None:
     """Partition -> position of the publication in `events`; None: not every partition has it yet."""
     (partitions,) = connection.execute("select partitions from public.format").fetchone() or (0,)
-    found: dict[int, int] = {}
+    positions: dict[int, int] = {}
     for partition, position, value in connection.execute(
         "select partition, position, value from public.records where topic = %s and key = %s order by 1, 2",
         (EVENTS, PARTITION_WIDE_KEY),
     ):
         source = decode_source(bytes(value))
         if isinstance(source, ModelPublished) and (source.tenant, source.model, source.version) == row[:3]:
-            found.setdefault(partition, position)
-    return found if len(found) == partitions else None
+            positions.setdefault(partition, position)
+    return positions if len(positions) == partitions else None
 
 
 def steps_of(positions: Mapping[int, int]) -> list[dict[str, int]]:

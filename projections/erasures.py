@@ -458,7 +458,7 @@ def source_names_lead(value: bytes, leads: Collection[str]) -> bool:
     except Refusal:
         return False
     if isinstance(source, SignalsCounted):
-        return source.home in leads
+        return source.home_lead in leads
     if isinstance(source, Reassigned):
         return not {source.holder, source.to, *source.path}.isdisjoint(leads)
     return isinstance(source, LeadsMerged) and source.into in leads

@@ -224,7 +224,7 @@ class SignalsCounted(Derived, tag="signals_counted", frozen=True, kw_only=True):
 
     publication: Line
     """tenant:model:version"""
-    home: LeadId
+    home_lead: LeadId
     """The home lead of the identity as it was counted: if somebody was erased since then, nothing is added."""
     signals: Annotated[list[Line], Meta(min_length=1, max_length=1_000)]
     """The stored names of the signals that were counted."""

@@ -44,18 +44,18 @@ def add_past_signals(features: Features, counted: Features) -> None:
     features.signals, features.sets = whole.signals, whole.sets
     features.sequences = whole.sequences
     for kind, events in counted.keyed.items():
-        known = features.keyed.setdefault(kind, {})
+        reported = features.keyed.setdefault(kind, {})
         for key, past in events.items():
             if past.first is None or past.latest is None:
                 continue
-            current = known.get(key)
+            current = reported.get(key)
             if current is None:
                 for name in past.latest[2]:
                     count_signal(features.signals, name, *past.first)
             elif current.latest is not None and current.latest[:2] == past.latest[:2]:
                 names = list(dict.fromkeys([*current.latest[2], *past.latest[2]]))
-                known[key] = replace(current, latest=(*current.latest[:2], names))
-        if not known:
+                reported[key] = replace(current, latest=(*current.latest[:2], names))
+        if not reported:
             del features.keyed[kind]
     for name in counted.sequences:
         settle_sequence(features, name)

@@ -90,7 +90,7 @@ def _records_of(
             identity=identity_id(state.key, at),
             epoch=state.visitor.segments[at].epoch,
             publication=new.publication,
-            home=state.visitor.segments[at].home,
+            home_lead=state.visitor.segments[at].home,
             signals=list(new.signals),
             counted=encode_features(counted),
         )

@@ -217,7 +217,7 @@ def _add_counted_signals(step: VisitorStep, at: int, derived: SignalsCounted) ->
         return
     segment = visitor.segments[at]
     new = {name for name in derived.signals if f"{at}:{name}" not in visitor.counted}
-    is_other_person = derived.home != segment.home and not identity.is_anonymous(derived.home)
+    is_other_person = derived.home_lead != segment.home and not identity.is_anonymous(derived.home_lead)
     if is_other_person or not new:
         return
     visitor.counted = sorted({*visitor.counted, *(f"{at}:{name}" for name in new)})

@@ -47,7 +47,11 @@ def merged(number, lead, into):
     )
 
 
-EARLIER = [*(page(n) for n in range(40)), merged(40, "lead-1", "lead-0"), page(41, url="https://example.com/")]
+EARLIER = [
+    *(page(n) for n in range(40)),
+    merged(40, "lead-1", "lead-0"),
+    page(41, url="https://example.com/"),
+]
 LATER = [page(n) for n in range(42, 60)]
 
 
@@ -74,7 +78,9 @@ def totals(store):
     with psycopg.connect(store.database_url, row_factory=dict_row) as connection:
         return {
             row["lead_key"]: row["total"]
-            for row in connection.execute("select lead_key, total from live.lead_scores where model = 'watched'")
+            for row in connection.execute(
+                "select lead_key, total from live.lead_scores where model = 'watched'"
+            )
         }
 
 

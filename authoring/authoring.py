@@ -35,6 +35,8 @@ from authoring.sweep_progress import SweepProgress, progress_by_partition, sweep
 from authoring.workflow_moments import RecordedMoments, due_moments
 from projections import authoring as rows
 from projections.authoring import Draft, PublishedVersion
+from projections.backfills import backfill_of
+from projections.public_rows import BackfillRow
 from schemas.control import EVERY_TENANT, WorkflowsDue
 from schemas.moment import millis
 from scoring.lifecycle.lifecycle import compile_lifecycle
@@ -135,6 +137,11 @@ class Authoring:
             leads, up_to = await rows.count_leads_before_cursors(connection, tenant, cursors)
         return sweep_progress_of(partitions, newest.version, leads, up_to)
 
+    async def backfills(self, tenant: str, model: str) -> list[BackfillRow]:
+        """Publications of the model with signals that were new, newest first."""
+        async with self._publisher.connected() as connection:
+            return await backfill_of(connection, tenant, model)
+
     # Publications
 
     async def publish(
@@ -148,10 +155,14 @@ class Authoring:
         note: str | None = None,
         fire: bool = False,
         based_on: int | None = None,
+        from_now: bool | None = None,
     ) -> Publication:
         """Applies `edit` to the newest text (None if there is none) and publishes the result as the next version.
         Returns when the log has it. For a tenant without a model of its own, it is the first one. A callable `change`
         is called after the edit. A text equal to the newest one is not published again.
+
+        Signals that nobody counted before are counted in earlier events (`backfills`), unless by `from_now`. Where the log
+        cannot, False is refused by a Conflict, and None counts from now on.
 
         `edit` may raise a Problem. Raises Invalid for a text with a mistake, and Conflict for one that is
         `based_on` another version than the newest.
@@ -163,7 +174,9 @@ class Authoring:
             if (same := newest_if_unchanged(lock.newest, tenant, text)) is not None:
                 return same
             done = change() if callable(change) else change or change_in(model, lock.text, text)
-            return await self._publisher.publish(lock, text, by=by, note=note, change=done, fire=fire)
+            return await self._publisher.publish(
+                lock, text, by=by, note=note, change=done, fire=fire, from_now=from_now
+            )
 
     async def roll_back(
         self,

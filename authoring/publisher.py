@@ -16,6 +16,7 @@ import psycopg
 from psycopg.rows import tuple_row
 
 from authoring.active_models import ActiveModelsFilter, ReadShards
+from authoring.new_signals import signals_of
 from authoring.problem import Conflict, Problem, TryLater
 from authoring.published_texts import WORKFLOWS, title_of
 from authoring.revisions import (
@@ -27,6 +28,7 @@ from authoring.revisions import (
     publication_of_draft,
 )
 from projections import authoring as rows
+from projections import backfills
 from projections.authoring import Draft, PublishedVersion
 from projections.connection import BoundedAsyncConnection, connection_parameters
 from schemas.control import EVERY_TENANT, WorkflowsDue
@@ -196,7 +198,9 @@ class Publisher:
         note: str | None,
         change: str | None,
         fire: bool,
+        from_now: bool | None = None,
     ) -> Publication:
+        await self._refuse_uncountable(lock, text, from_now=from_now)
         claimed = await self.insert(
             lock.connection,
             tenant=lock.tenant,
@@ -211,7 +215,60 @@ class Publisher:
             published_at=self._moment(),
             folding=NEWEST_COMPARISON.folding,
         )
+        await self._note_new_signals(lock.connection, claimed, from_now=bool(from_now))
         return await self.send_claimed_draft(lock.connection, claimed)
+
+    async def _refuse_uncountable(
+        self, lock: PublisherLock, text: str | None, *, from_now: bool | None
+    ) -> None:
+        """`from_now` False: the author wants earlier events counted. Raises Conflict where that cannot be."""
+        if from_now is not False or text is None or lock.model == WORKFLOWS:
+            return
+        if not await backfills.follows_kafka(lock.connection):
+            return
+        version = lock.next_version
+        new = await self._new_signals(
+            lock.connection, lock.tenant, lock.model, version, text, NEWEST_COMPARISON.folding
+        )
+        if new:
+            raise Conflict(
+                f"nobody has counted {', '.join(sorted(set(new.values())))} yet, and with Kafka, earlier events cannot be "
+                "counted: publish with from_now (--from-now) to count from now on",
+                field="from_now",
+            )
+
+    async def _note_new_signals(
+        self, connection: rows.Connection, claimed: Draft, *, from_now: bool = False
+    ) -> None:
+        """Before the log has the publication, so that no crash loses it."""
+        if claimed.text is None or claimed.model == WORKFLOWS or claimed.version is None:
+            return
+        folding = claimed.folding or 1
+        new = await self._new_signals(
+            connection, claimed.tenant, claimed.model, claimed.version, claimed.text, folding
+        )
+        if new:
+            await backfills.insert_backfill(
+                connection,
+                (claimed.tenant, claimed.model, claimed.version, claimed.text, folding),
+                new,
+                from_now=from_now or await backfills.follows_kafka(connection),
+                at=self._moment(),
+            )
+
+    async def _new_signals(
+        self, connection: rows.Connection, tenant: str, model: str, version: int, text: str, folding: int
+    ) -> dict[str, str]:
+        """Stored name -> name of the signals that no publication had before."""
+        signals = await asyncio.to_thread(signals_of, [(text, folding)])
+        if not signals:
+            return {}
+        texts = await backfills.published_texts(connection, tenant, model, version)
+        tenants = None if tenant == EVERY_TENANT else (tenant, EVERY_TENANT)
+        active = await self._active_versions(tenants, None)
+        texts += [(each.text, each.folding) for each in active if each.text and each.model != WORKFLOWS]
+        counted = await asyncio.to_thread(signals_of, texts)
+        return {stored: name for stored, name in signals.items() if stored not in counted}
 
     async def append_control(self, record: WorkflowsDue) -> None:
         """Appends a control record to every partition. Raises Problem while the log takes none."""
@@ -219,7 +276,7 @@ class Publisher:
 
     async def claim_draft(self, lock: PublisherLock, draft: Draft) -> Draft:
         """The draft with the next version, on its way; within the caller's transaction."""
-        return await self.save_draft(
+        claimed = await self.save_draft(
             lock.connection,
             draft._replace(
                 state=rows.STATE_PUBLISHING,
@@ -228,6 +285,8 @@ class Publisher:
                 folding=NEWEST_COMPARISON.folding,
             ),
         )
+        await self._note_new_signals(lock.connection, claimed)
+        return claimed
 
     def _moment(self) -> datetime:
         """Now, as the log says it."""

@@ -182,6 +182,7 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             GET /api/models/{name}/drafts
             GET /api/models/{name}/drafts/{number}
             GET /api/models/{name}/progress
+            GET /api/models/{name}/backfill
             GET /api/models/{name}/versions
             POST /api/models/{name}/what-if
             POST /api/models/{name}/preview

@@ -26,6 +26,7 @@ from leadstream.operations.control_socket import (
     with_control_socket,
     write_note,
 )
+from leadstream.operations.counting_past import keep_counting
 from leadstream.settings import Settings
 
 STOPPING_SECONDS = 5
@@ -124,6 +125,7 @@ async def _run_server(
             lambda: beside(ports.append),
             lambda: keep_schedule(app.state.authoring),
             lambda: keep_recalculating(ports.database_url),
+            lambda: keep_counting(ports.database_url, ports.append),
         )
         server = HttpServer(config, port, limits, settings.access.trusted_proxies)
         await _serve_with_companions(server, companions, begin_stopping)

@@ -21,7 +21,7 @@ from projections.enrichment_queue import digest_of_key
 from projections.outbox import COUNTED_AT_ONCE, count_ended_executions
 from projections.person import Person
 from projections.table_definition import ANALYTICS_INFO_KEY, LIVE_SCHEMA
-from schemas.control import MOST_ERASURE_HASHES, Derived, PersonErased, Reassigned
+from schemas.control import MOST_ERASURE_HASHES, Derived, PersonErased, Reassigned, SignalsCounted
 from schemas.decode import Refusal, decode_source
 from schemas.envelope import Event
 from schemas.events import LeadsMerged
@@ -58,6 +58,7 @@ NAMELESS_TABLES: Final = frozenset(
         "analytics_settings",
         "api_keys",
         "audit_log",
+        "backfills",
         "crm_cursors",
         "enrichment_usage",
         "erasures",
@@ -456,6 +457,8 @@ def source_names_lead(value: bytes, leads: Collection[str]) -> bool:
         source = decode_source(value)
     except Refusal:
         return False
+    if isinstance(source, SignalsCounted):
+        return source.home_lead in leads
     if isinstance(source, Reassigned):
         return not {source.holder, source.to, *source.path}.isdisjoint(leads)
     return isinstance(source, LeadsMerged) and source.into in leads

@@ -48,6 +48,7 @@ from schemas.activity import (
     Activity,
     ExperimentChanged,
     IdentityAttached,
+    IdentityCounted,
     IdentityDelta,
     IdentityDetached,
     ModelChanged,
@@ -154,7 +155,7 @@ def _changes_of_activity(activity: Activity, record: Record) -> Iterator[TableCh
         case IdentityDelta():
             yield lead_record_row(activity, record)
             yield from _changes_of_identity(activity, record)
-        case IdentityDetached() | RedirectChanged():
+        case IdentityCounted() | IdentityDetached() | RedirectChanged():
             yield lead_record_row(activity, record)
         case ModelChanged() | ModelRemoved() if record.partition == 0:  # every partition has it
             yield _publication_row(activity)

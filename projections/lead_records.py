@@ -9,7 +9,13 @@ from sqlalchemy import Select, select
 from projections.row_keys import hashed_key, lead_row_key
 from projections.rows import LeadRecordRow
 from projections.tables import lead_records
-from schemas.activity import IdentityAttached, IdentityDelta, IdentityDetached, RedirectChanged
+from schemas.activity import (
+    IdentityAttached,
+    IdentityCounted,
+    IdentityDelta,
+    IdentityDetached,
+    RedirectChanged,
+)
 from schemas.decode import encode_activity
 from schemas.moment import moment
 from schemas.record import Record
@@ -19,7 +25,8 @@ MOST_RECORDS = 50_000
 
 
 def lead_record_row(
-    activity: IdentityAttached | IdentityDetached | IdentityDelta | RedirectChanged, record: Record
+    activity: IdentityAttached | IdentityCounted | IdentityDetached | IdentityDelta | RedirectChanged,
+    record: Record,
 ) -> LeadRecordRow:
     """Without the event, which `engagement_history` has."""
     match activity:
@@ -27,7 +34,7 @@ def lead_record_row(
             activity = structs.replace(activity, event=None)
         case IdentityDelta():
             activity = structs.replace(activity, event=b"")
-        case IdentityDetached() | RedirectChanged():
+        case IdentityCounted() | IdentityDetached() | RedirectChanged():
             pass
     to = activity.to if isinstance(activity, RedirectChanged) else None
     return LeadRecordRow(

@@ -1,7 +1,9 @@
 """The rows of the tables that no rebuild may change: what people and other programs entered, and what was delivered."""
 
 from datetime import date, datetime
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from sqlalchemy.dialects.postgresql import JSONB
 
 from projections.column_types import BigIntColumn, JsonColumn, SerialColumn
 
@@ -326,3 +328,22 @@ class ErasureRow(NamedTuple):
     removed: JsonColumn
     remains: JsonColumn
     finished_at: datetime | None
+
+
+class BackfillRow(NamedTuple):
+    """A row of `backfills`: a publication whose signals are new, and how far they are counted in earlier events."""
+
+    tenant: str
+    model: str
+    version: BigIntColumn
+    signals: Annotated[dict[str, str], JSONB()]
+    """Stored name -> the name in the model."""
+    text: str
+    folding: int
+    requested_at: datetime
+    from_now: bool
+    """True: its author wants earlier events not counted, or this log cannot count them."""
+    partitions: Annotated[list[dict[str, int]], JSONB()] | None
+    """{until, steps, done} of each partition. None: the counting has not begun."""
+    completed_at: datetime | None
+    """None also where nothing is counted."""

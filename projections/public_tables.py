@@ -10,6 +10,7 @@ from projections.public_rows import (
     ApiKeyRow,
     ArchivedEventRow,
     AuditRow,
+    BackfillRow,
     CrmCursorRow,
     CrmInboxRow,
     CrmRecordRow,
@@ -101,6 +102,14 @@ model_drafts = define_table(
     key=("id",),
     schema=PUBLIC_SCHEMA,
     comment="models as authors write them, and what is published of them, on its way to the log",
+)
+
+backfills = define_table(
+    "backfills",
+    BackfillRow,
+    key=("tenant", "model", "version"),
+    schema=PUBLIC_SCHEMA,
+    comment="which signals are new, and how far they are counted in the events before their publication",
 )
 
 outbox = define_table(

@@ -190,6 +190,17 @@ class ErasureRecorded(Activity, tag="erased", frozen=True):
     hashes: list[str]
 
 
+class IdentityCounted(Activity, tag="counted", frozen=True):
+    """`control.SignalsCounted` of one identity, for its owner. Applied under the same epoch only: a later attach has the
+    counts among its features. `counted` are encoded features.
+    """
+
+    identity: str
+    epoch: int
+    publication: str
+    counted: bytes
+
+
 ACTIVITY_TYPES: tuple[type[Activity], ...] = (
     IdentityAttached,
     IdentityCompleted,
@@ -205,4 +216,5 @@ ACTIVITY_TYPES: tuple[type[Activity], ...] = (
     WorkflowMomentCame,
     ExperimentChanged,
     ErasureRecorded,
+    IdentityCounted,
 )

@@ -234,6 +234,21 @@ class LeftBehind(Derived, tag="left_behind", frozen=True, kw_only=True):
     """Ids of sessions that a late event joined to others."""
 
 
+class SignalsCounted(Derived, tag="signals_counted", frozen=True, kw_only=True):
+    """What the new signals of a publication count in this identity's events before the publication's place in the
+    partition. Each signal is added once, so the record may come again. It is folded again with the events.
+    """
+
+    publication: Line
+    """tenant:model:version"""
+    home_lead: LeadId
+    """The home lead of the identity as it was counted: if somebody was erased since then, nothing is added."""
+    signals: Annotated[list[Line], Meta(min_length=1, max_length=1_000)]
+    """The stored names of the signals that were counted."""
+    counted: Annotated[bytes, Meta(max_length=500_000)]
+    """Encoded features (scoring.features.features) with these signals only."""
+
+
 CONTROL_TYPES: tuple[type[Control], ...] = (
     ModelPublished,
     ModelRetired,
@@ -243,4 +258,4 @@ CONTROL_TYPES: tuple[type[Control], ...] = (
     ExperimentPublished,
     PersonErased,
 )
-DERIVED_TYPES: tuple[type[Derived], ...] = (Reassigned, Refused, IdentityErased, LeftBehind)
+DERIVED_TYPES: tuple[type[Derived], ...] = (Reassigned, Refused, IdentityErased, LeftBehind, SignalsCounted)

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Path, Query, Request
 from msgspec import UNSET, DecodeError, Meta, Struct, UnsetType, ValidationError, json, structs
 from starlette.responses import Response
 
+from authoring.new_signals import lines_that_read
 from authoring.published_texts import WORKFLOWS
 from authoring.revisions import Publication, text_of_version, unknown_model_problem, version_diff
 from authoring.sweep_progress import SweepProgress
@@ -25,6 +26,8 @@ from gateway.api.services import ApiServices, authorized_caller, services_of, te
 from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.body import read_body
 from projections.authoring import Draft, PublishedVersion
+from projections.backfills import left_of
+from projections.public_rows import BackfillRow
 from schemas.control import EVERY_TENANT, LongText
 from schemas.control import PublicationVersion as Number
 from schemas.envelope import MAX_INTEGER, Moment
@@ -93,6 +96,8 @@ class PublishRequest(ChangeNote, kw_only=True):
     based_on: BaseVersion | None = None
     fire: bool = False
     effective_from: Moment | None = None
+    from_now: bool = False
+    """Signals that are new count from now on, and not in earlier events."""
 
 
 class RolledBack(ChangeNote, kw_only=True):
@@ -244,6 +249,19 @@ async def progress(request: Request, name: ModelNameInPath) -> Response:
     )
 
 
+@router.get(
+    "/{name}/backfill",
+    summary="How far new signals are counted in earlier events",
+    responses=answer_docs(
+        EXAMPLES["backfill"], "Each publication of the model whose signals were new, newest first."
+    ),
+)
+async def backfill(request: Request, name: ModelNameInPath) -> Response:
+    tenant = tenant_of(request)
+    rows = await services_of(request).authoring.backfills(tenant, name)
+    return JsonAnswer({"model": name, "backfills": [backfill_json(row) for row in rows]})
+
+
 @router.post(
     "/{name}/publish",
     summary="Publish a text",
@@ -285,6 +303,7 @@ async def publish(request: Request, name: ModelNameInPath) -> Response:
         note=body.note,
         fire=body.fire,
         based_on=body.based_on,
+        from_now=body.from_now,
     )
     return JsonAnswer({**publication_json(published), **({} if published.unchanged else to_fire)})
 
@@ -490,6 +509,21 @@ def publication_json(publication: Publication) -> dict[str, Any]:
         "note": publication.note,
         "change": publication.change,
         "published_at": publication.at,
+    }
+
+
+def backfill_json(row: BackfillRow) -> dict[str, Any]:
+    left = left_of(row)
+    state = "from_now" if row.from_now else "counting" if row.completed_at is None else "complete"
+    return {
+        "version": row.version,
+        "state": state,
+        "signals": sorted(set(row.signals.values())),
+        "lines": lines_that_read(row.text, set(row.signals.values())),
+        "events_left": None if row.from_now or left is None else left[0],
+        "events": None if row.from_now or left is None else left[1],
+        "requested_at": row.requested_at,
+        "completed_at": row.completed_at,
     }
 
 

@@ -45,6 +45,9 @@ def publish(
         int | None,
         typer.Option(help="Publish only if this is still the newest version.", min=0, show_default=False),
     ] = None,
+    from_now: Annotated[  # noqa: FBT002 - a switch
+        bool, typer.Option("--from-now", help="Count new signals from now on, and not in earlier events.")
+    ] = False,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
@@ -69,7 +72,15 @@ def publish(
             print_line("Nothing is published.")
             return
         publication = publishing.publish_model(
-            store, model, tenant=tenant, fire=fire, by=by, note=note, at=moment, based_on=based_on
+            store,
+            model,
+            tenant=tenant,
+            fire=fire,
+            by=by,
+            note=note,
+            at=moment,
+            based_on=based_on,
+            from_now=from_now,
         )
         if isinstance(publication, Draft):
             row.after = f"draft {publication.id}"
@@ -84,6 +95,8 @@ def publish(
         note_version(row, store.database_url, tenant, publication.model, publication.version)
         _rescore(store, publication)
         print_line(f"{name} is active.")
+        for line in publishing.count_earlier_events(store, publication):
+            print_line(line)
         _print_changes(store.database_url, publication)
         if tenant == EVERY_TENANT:
             _print_tenants_with_own_version(store.database_url, publication.model)

@@ -22,6 +22,7 @@ from schemas.activity import (
     ExperimentChanged,
     IdentityAttached,
     IdentityCompleted,
+    IdentityCounted,
     IdentityDelta,
     IdentityDetached,
     ModelChanged,
@@ -46,6 +47,7 @@ NAMES_NO_OTHER_LEAD: Final = frozenset(
         IdentityDetached,
         IdentityDelta,
         IdentityCompleted,
+        IdentityCounted,
         EventNoted,
         TimePassed,
         ModelChanged,
@@ -188,7 +190,10 @@ def _activity_at_other_leads(connection: Connection, person: Person) -> Iterator
     def is_theirs(value: bytes) -> bool:
         activity = decode_activity(value)
         return (
-            isinstance(activity, IdentityAttached | IdentityCompleted | IdentityDelta | IdentityDetached)
+            isinstance(
+                activity,
+                IdentityAttached | IdentityCompleted | IdentityCounted | IdentityDelta | IdentityDetached,
+            )
             and activity.identity in identities
         )
 

@@ -28,6 +28,7 @@ from authoring.sweep_progress import progress_by_partition
 from leadstream.active_models import active_by_shard, active_models_of_shards, shards_port
 from leadstream.clock import utc_now
 from leadstream.console import Failure, print_line, print_text
+from leadstream.operations.counting_past import count_all
 from leadstream.operations.store_access import StoreAccess
 from projections.authoring import LOCK_TIMEOUT, Draft, PublishedVersion
 from projections.connection import connect_watched
@@ -88,6 +89,7 @@ def publish_model(
     note: str | None = None,
     at: datetime | None = None,
     based_on: int | None = None,
+    from_now: bool = False,
 ) -> Publication | Draft:
     """Returns the publication once the log has it, or a draft if `at` is later. Raises Failure, also if it is
     `based_on` another version than the newest.
@@ -100,7 +102,16 @@ def publish_model(
             authoring.schedule(tenant, name, text, at, by=by, note=note, fire=fire, based_on=based_on)
         )
     return run_request(
-        authoring.publish(tenant, name, lambda _: text, by=by, note=note, fire=fire, based_on=based_on)
+        authoring.publish(
+            tenant,
+            name,
+            lambda _: text,
+            by=by,
+            note=note,
+            fire=fire,
+            based_on=based_on,
+            from_now=from_now,
+        )
     )
 
 
@@ -168,6 +179,21 @@ def settle_sweep(store: StoreAccess, publication: Publication, report: Callable[
         report(sum(each.state == "done" for each in partitions) / max(len(partitions), 1))
 
     store.settle(report_share)
+
+
+def count_earlier_events(store: StoreAccess, publication: Publication) -> list[str]:
+    """Counts what is new in earlier events; beside a running server, that does it. Returns lines about it."""
+    newest = run_request(authoring_of(store).backfills(publication.tenant, publication.model))
+    mine = next((row for row in newest if row.version == publication.version), None)
+    if mine is None:
+        return []
+    names = ", ".join(sorted(set(mine.signals.values())))
+    if mine.from_now:
+        return [f"Counted from now on only: {names}."]
+    if store.address is not None:
+        return [f"The server counts in earlier events, too: {names}."]
+    count_all(store.database_url, store.append, lambda: store.settle(lambda _: None))
+    return [f"Counted in earlier events, too: {names}."]
 
 
 def authoring_of(store: StoreAccess) -> Authoring:

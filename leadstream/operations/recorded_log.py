@@ -23,6 +23,7 @@ from schemas.control import (
     ModelPublished,
     ModelRetired,
     SettingsPublished,
+    SignalsCounted,
     WorkflowsPublished,
 )
 from schemas.decode import decode_source
@@ -35,7 +36,10 @@ from streams.published import PublishedState
 Parts = Iterator[Iterator[StoredEvent] | Publication]
 """Each iterator of events must be read to its end before the next part."""
 
-_DERIVED: Final = tuple(f'{{"type":"{tag_of(kind)}",'.encode() for kind in DERIVED_TYPES)
+_DERIVED: Final = tuple(
+    f'{{"type":"{tag_of(kind)}",'.encode() for kind in DERIVED_TYPES if kind is not SignalsCounted
+)
+"""What folding the events writes again; what new signals count in earlier events nobody would."""
 _LOG: Final = (
     "select key, value from public.records where topic = 'events' and partition = %s order by position"
 )

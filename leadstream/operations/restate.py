@@ -41,6 +41,7 @@ from projections.migrate import migrate
 from projections.public_tables import (
     api_keys,
     audit_log,
+    backfills,
     crm_cursors,
     crm_inbox,
     crm_records,
@@ -347,7 +348,7 @@ def keep_beside_log(old: Connection, new: Connection) -> None:
     """Copies what is not in the log: drafts of models, actions of workflows on their way, notifications, keys, people and the
     audit log, and which dead letters were sent again. Removes what only the comparison needed.
     """
-    for table in (model_drafts, outbox, execution_counts, notifications, erasures, removed_rows):
+    for table in (model_drafts, backfills, outbox, execution_counts, notifications, erasures, removed_rows):
         _copy_table(old, new, table)
     remove_from_rebuilt(new, LIVE_SCHEMA)
     for table in (crm_records, crm_cursors, crm_inbox, enrichment_queue, enrichment_cache, enrichment_usage):

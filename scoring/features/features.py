@@ -34,6 +34,7 @@ from scoring.features.sequences import (
     KeptSequence,
     SequenceDelta,
     add_step_event,
+    drop_excess_step_events,
     merged_sequence,
     occurrences_of,
 )
@@ -125,7 +126,7 @@ def evolve(features: Features, delta: FeatureDelta) -> None:
     at, day = delta.at, delta.day
     if delta.key is None:
         for name in delta.signals:
-            _count_signal(features.signals, name, at, day)
+            count_signal(features.signals, name, at, day)
         for name, amount in delta.sums:
             _add_to_sum(features.sums, name, amount)
     else:
@@ -137,7 +138,7 @@ def evolve(features: Features, delta: FeatureDelta) -> None:
     for name, step in delta.sequences.items():
         kept = features.sequences.setdefault(name, KeptSequence(step.within, step.length))
         for last_at, _, last_day, _ in add_step_event(kept, (at, step.event_id, day, step.steps)):
-            _count_signal(features.signals, name, last_at, last_day)
+            count_signal(features.signals, name, last_at, last_day)
     for name, value in delta.fields.items():
         _write_field(features.fields, name, (at, delta.event_id, value))
     for name, item in delta.items:
@@ -146,6 +147,12 @@ def evolve(features: Features, delta: FeatureDelta) -> None:
         touchpoint = (at, delta.event_id, delta.touchpoint)
         if features.first_touch is None or touchpoint < features.first_touch:
             features.first_touch = touchpoint
+
+
+def settle_sequence(features: Features, name: str) -> None:
+    """Count and drop what is more than an identity keeps of a sequence."""
+    for last_at, _, last_day, _ in drop_excess_step_events(features.sequences[name]):
+        count_signal(features.signals, name, last_at, last_day)
 
 
 def put_session(features: Features, session_id: str, session: Session) -> None:
@@ -208,7 +215,7 @@ def with_keyed_events_counted(features: Features) -> Features:
     for name, kept in features.sequences.items():
         for occurrence in occurrences_of(kept):
             at, _, day, _ = kept.events[occurrence[-1]]
-            _count_signal(whole.signals, name, at, day)
+            count_signal(whole.signals, name, at, day)
     return whole
 
 
@@ -298,7 +305,8 @@ def _bytes_behind_codec(raw: bytes) -> memoryview:
     return memoryview(raw)[1:]
 
 
-def _count_signal(signals: dict[str, Signal], name: str, at: int, day: int) -> None:
+def count_signal(signals: dict[str, Signal], name: str, at: int, day: int) -> None:
+    """Count one event of the signal, in place. `at`: when it occurred (ms); `day`: its local day."""
     current = signals.get(name)
     if current is not None:
         signals[name] = _signal_counted_again(current, at, day)
@@ -321,7 +329,7 @@ def _put_keyed(features: Features, kind: str, key: str, reported: KeyedEvent) ->
 
 
 def _count_keyed(features: Features, event: KeyedEvent) -> None:
-    count_event_into(event, partial(_count_signal, features.signals), partial(_add_to_sum, features.sums))
+    count_event_into(event, partial(count_signal, features.signals), partial(_add_to_sum, features.sums))
 
 
 def _signal_counted_again(signal: Signal, at: int, day: int) -> Signal:

@@ -50,6 +50,8 @@ class Visitor(Struct, array_like=True):
     claim: tuple[int, str, str] = (-1, "", "")
     """(occurred_at, event_id, lead) of the latest claim."""
     tracking: TrackingWord | None = None
+    counted: list[str] = []
+    """SEGMENT:SIGNAL of the signals whose earlier events were added (`control.SignalsCounted`): each is added once."""
 
 
 class Reassignment(NamedTuple):

@@ -70,6 +70,11 @@ def occurrences_of(kept: KeptSequence) -> list[Occurrence]:
 def add_step_event(kept: KeptSequence, event: StepEvent) -> list[StepEvent]:
     """Add an event in place. Returns the last event of each occurrence that falls out: the caller counts it."""
     _put_event(kept.events, event)
+    return drop_excess_step_events(kept)
+
+
+def drop_excess_step_events(kept: KeptSequence) -> list[StepEvent]:
+    """Drop the oldest events beyond EVENTS_KEPT, in place. Returns the last event of each occurrence that falls out."""
     settled = []
     while len(kept.events) > EVENTS_KEPT:
         first = next(iter(occurrences_of(kept)), None)

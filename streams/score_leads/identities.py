@@ -6,6 +6,7 @@ from schemas import statements
 from schemas.activity import (
     IdentityAttached,
     IdentityCompleted,
+    IdentityCounted,
     IdentityDelta,
     IdentityDetached,
     RedirectChanged,
@@ -152,6 +153,15 @@ def complete_identity(step: LeadStep, completed: IdentityCompleted) -> None:
     for put in completed.sessions:
         emit_session_score(step, completed.identity, put.session_id, put.producer_id, cause)
     _retract_sessions(step, completed.identity, completed.retracted, cause)
+
+
+def count_past_signals(step: LeadStep, counted: IdentityCounted) -> None:
+    """The publication whose signals are new is the cause of what changes, as in its sweep."""
+    current = step.state.identities.get(counted.identity)
+    if current is None or current.epoch != counted.epoch:
+        return
+    step.state.count_past(counted.identity, decode_features(counted.counted))
+    evaluate_lead(step, f"model:{counted.publication}", reassigned=False, silent=True)
 
 
 def _leave_sessions_behind(

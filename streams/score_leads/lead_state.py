@@ -27,6 +27,7 @@ from scoring.features.lead_identity import (
     features_of_lead,
     other_addresses,
 )
+from scoring.features.past_signals import add_past_signals
 from scoring.features.qualification_override import QualificationOverride
 from scoring.features.signals import latest_event_type, revenue
 from scoring.features.view import View
@@ -210,9 +211,15 @@ class LeadState:
                 kept.mark(shape)
 
     def _forget_conclusions(self) -> None:
-        """An identity came or went."""
+        """An identity came, went, or knows more of the past."""
         self._merged = self._refuses_profiling = None
         self._kept_points.clear()
+
+    def count_past(self, name: str, counted: Features) -> None:
+        """Adds what new signals counted in earlier events of an identity."""
+        add_past_signals(self.identities[name].features, counted)
+        self._forget_conclusions()
+        self.mark_changed(name)
 
     def remove(self) -> None:
         """An empty anonymous shell leaves nothing behind."""

@@ -9,7 +9,14 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from schemas.activity import IdentityAttached, IdentityDelta, IdentityDetached, RedirectChanged, SessionPut
+from schemas.activity import (
+    IdentityAttached,
+    IdentityCounted,
+    IdentityDelta,
+    IdentityDetached,
+    RedirectChanged,
+    SessionPut,
+)
 from schemas.decode import decode_activity
 from schemas.events import Stage
 from schemas.statements import LeadScored
@@ -51,6 +58,10 @@ def past_lead(tenant: str, lead_id: str, records: Iterable[bytes], stage: Stage)
                 mine = state.identities.get(name)
                 if mine is not None and mine.epoch == activity.epoch:
                     state.apply(name, decode_delta(activity.lift), activity)
+            case IdentityCounted(identity=name):
+                mine = state.identities.get(name)
+                if mine is not None and mine.epoch == activity.epoch:
+                    state.count_past(name, decode_features(activity.counted))
             case IdentityAttached(identity=name):
                 before = state.identities.get(name)
                 step = LeadStep(rules, state, "", _emit_nothing)

@@ -14,6 +14,7 @@ from schemas.activity import (
     ExperimentChanged,
     IdentityAttached,
     IdentityCompleted,
+    IdentityCounted,
     IdentityDelta,
     IdentityDetached,
     ModelChanged,
@@ -48,6 +49,7 @@ from streams.score_leads.identities import (
     apply_event,
     attach_identity,
     complete_identity,
+    count_past_signals,
     detach_identity,
     redirect_lead,
 )
@@ -176,6 +178,8 @@ class ScoreLeads:
                 attach_identity(step, message)
             case IdentityCompleted():
                 complete_identity(step, message)
+            case IdentityCounted():
+                count_past_signals(step, message)
             case IdentityDetached():
                 detach_identity(step, message)
             case IdentityDelta():

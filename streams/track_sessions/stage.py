@@ -7,12 +7,13 @@ Cost per event is flat: at most 64 kept events are cut into sessions again, and 
 segment's parts and one part of seen ids are written.
 """
 
-from msgspec import structs
+from msgspec import MsgspecError, structs
 
 from schemas import events as e
 from schemas.activity import (
     EventNoted,
     IdentityCompleted,
+    IdentityCounted,
     IdentityDelta,
     IdentityDetached,
     RedirectChanged,
@@ -29,6 +30,7 @@ from schemas.control import (
     Reassigned,
     Refused,
     SettingsPublished,
+    SignalsCounted,
     WorkflowsPublished,
 )
 from schemas.decode import decode_source, encode_source, key_of
@@ -43,13 +45,17 @@ from scoring.features.consent import last_tracking_word, may_be_counted
 from scoring.features.erased_people import is_key_erased
 from scoring.features.features import (
     Features,
+    NewerCodec,
+    decode_features,
     encode_delta,
+    encode_features,
     evolve,
     last_counted,
     put_session,
     retract_session,
 )
 from scoring.features.mail_opens import is_prefetch
+from scoring.features.past_signals import add_past_signals, only_signals
 from streams.engine.shard import Emit
 from streams.published import (
     RETIRED_MODEL_TEXT,
@@ -95,6 +101,8 @@ class TrackSessions:
                 check_workflows(text, folding)
             case ExperimentPublished(text=text):
                 check_experiment(text)
+            case SignalsCounted(counted=counted):
+                _check_counted(counted)
             case Event() if record.appended_at is not None:
                 return _checked_event(source, value, record.key, record.appended_at)
         return value, source
@@ -193,6 +201,45 @@ def _apply_reassignment(step: VisitorStep, derived: Derived) -> None:
             step.emit_reassignment(identity.park_refused_segment(visitor, at, name, epoch))
         case LeftBehind():
             _pass_on_what_was_left(step, at, derived)
+        case SignalsCounted():
+            _add_counted_signals(step, at, derived)
+
+
+def _check_counted(counted: bytes) -> None:
+    """Raises Refusal for bytes that are no features; those of a newer version end the process, as state does."""
+    try:
+        decode_features(counted)
+    except NewerCodec:
+        raise
+    except (ValueError, MsgspecError) as error:
+        raise Refusal("counted", str(error)) from error
+
+
+def _add_counted_signals(step: VisitorStep, at: int, derived: SignalsCounted) -> None:
+    """Each signal is added once. A segment whose person was erased since the count is another one."""
+    visitor = step.visitor
+    if at >= len(visitor.segments) or not visitor.segments[at].born:
+        return
+    segment = visitor.segments[at]
+    new = {name for name in derived.signals if f"{at}:{name}" not in visitor.counted}
+    is_other_person = derived.home_lead != segment.home and not identity.is_anonymous(derived.home_lead)
+    if is_other_person or not new:
+        return
+    visitor.counted = sorted({*visitor.counted, *(f"{at}:{name}" for name in new)})
+    counted = only_signals(decode_features(derived.counted), new)
+    add_past_signals(step.state.body(at).features, counted)
+    step.state.mark_changed(at)
+    step.emit_activity(
+        IdentityCounted(
+            step.state.tenant,
+            segment.owner,
+            step.clock,
+            step.identity(at),
+            segment.epoch,
+            derived.publication,
+            encode_features(counted),
+        )
+    )
 
 
 def _pass_on_what_was_left(step: VisitorStep, at: int, left: LeftBehind) -> None:

@@ -15,8 +15,8 @@ from streams.published import (
     body_behind_codec,
 )
 
-VISITOR_CODEC = 2
-"""2 added the visitor's last word about being tracked."""
+VISITOR_CODEC = 3
+"""2 added the visitor's last word about being tracked, 3 which signals were counted in earlier events."""
 SEEN_IDS_PER_PART = 256
 MOST_SEEN_PARTS = 64
 SEEN_IDS_KEPT_MS = 7 * 86_400_000

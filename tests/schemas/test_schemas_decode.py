@@ -20,6 +20,7 @@ from schemas.activity import (
     ExperimentChanged,
     IdentityAttached,
     IdentityCompleted,
+    IdentityCounted,
     IdentityDelta,
     IdentityDetached,
     ModelChanged,
@@ -500,6 +501,15 @@ ACTIVITIES: list[Activity] = [
         event_id="e",
         sessions=[SessionPut("s", 1, 0, 1, True, 1, 2, 3, "p", "c")],
         carried=Carried("new", 5),
+    ),
+    IdentityCounted(
+        tenant="t",
+        lead_id="l",
+        recorded_at=1,
+        identity="t/v/w#1",
+        epoch=1,
+        publication="t:m:1",
+        counted=b"\0",
     ),
     IdentityCompleted(
         tenant="t",

@@ -26,7 +26,15 @@ from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY, PARTITION_WIDE_KEY, lead_key, partition_of
 from scoring.experiments.assignment import built_in_experiments
 from scoring.features.erased_people import PersonName, hash_of_name
-from scoring.features.features import Features, Session, encode_delta, encode_features, evolve, put_session
+from scoring.features.features import (
+    Features,
+    Session,
+    Signal,
+    encode_delta,
+    encode_features,
+    evolve,
+    put_session,
+)
 from scoring.features.signals import EFFECT_BY_EVENT_TYPE, SignalCatalogue
 from streams.published import compiled_model
 from streams.track_sessions import VisitorState
@@ -366,6 +374,10 @@ activities = st.one_of(
         a.IdentityCompleted, **to_whom, identity=identities, epoch=epochs, identified=carried, sessions=several_puts,
         retracted=st.lists(st.sampled_from(["s", "t", "u"]), max_size=2),
     ),
+    st.builds(
+        a.IdentityCounted, **to_whom, identity=identities, epoch=epochs, publication=st.just("*:watched:1"),
+        counted=st.just(encode_features(Features(signals={"prices@0a1b2c3d": Signal(2, 1, 5, 0, b"\x02")}))),
+    ),
     st.builds(a.IdentityDetached, **to_whom, identity=identities, epoch=epochs, gone=flags),
     st.builds(
         a.IdentityDelta, **to_whom, identity=identities, epoch=epochs, event=raws, event_id=event_ids,
@@ -404,6 +416,7 @@ def test_every_kind_of_activity_is_drawn():
     drawn = {
         a.IdentityAttached,
         a.IdentityCompleted,
+        a.IdentityCounted,
         a.IdentityDetached,
         a.IdentityDelta,
         a.EventNoted,

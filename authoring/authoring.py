@@ -1,5 +1,5 @@
 """Authoring of models and workflows: drafts, publications (now or scheduled) and retirement. Where a method takes
-a `model`, WORKFLOWS means the tenant's workflows.
+a `model`, WORKFLOWS means the tenant's workflows, and `publication_name` the name of an experiment.
 
 An edit starts from the newest text, so no edit is lost. A draft, or a whole text with `based_on`, is refused if
 someone has published since; a whole text without `based_on` replaces the newest one. `authoring.publisher`
@@ -13,7 +13,7 @@ from typing import Any
 
 from authoring.active_models import ActiveModelsFilter, ReadShards, lifecycles_of_scored_tenants
 from authoring.problem import Conflict
-from authoring.published_texts import WORKFLOWS, change_in, finished_text, refuse_missing_references
+from authoring.published_texts import WORKFLOWS, change_in, finished_text, is_model, refuse_missing_references
 from authoring.publisher import AppendPublication, Publisher, PublisherLock
 from authoring.revisions import (
     OtherDraftScheduled,
@@ -63,14 +63,20 @@ class Authoring:
             newest_versions = await self._publisher.newest_versions(connection, tenant)
         models = {name: each for (owner, name), each in newest_versions.items() if owner == EVERY_TENANT}
         models |= {name: each for (owner, name), each in newest_versions.items() if owner == tenant}
-        models.pop(WORKFLOWS, None)
-        return {name: models[name] for name in sorted(models) if models[name].text is not None}
+        return {
+            name: models[name] for name in sorted(models) if models[name].text is not None and is_model(name)
+        }
+
+    async def experiments(self, tenant: str) -> list[PublishedVersion]:
+        """The newest version of each experiment that the tenant has published."""
+        async with self._publisher.connected() as connection:
+            return await rows.newest_experiments(connection, tenant)
 
     async def newest_of_all_tenants(self) -> list[PublishedVersion]:
         """The newest publication of each model that anybody has, retired ones, too."""
         async with self._publisher.connected() as connection:
             newest_versions = await self._publisher.newest_versions(connection, None)
-        return [newest_versions[key] for key in sorted(newest_versions) if key[1] != WORKFLOWS]
+        return [newest_versions[key] for key in sorted(newest_versions) if is_model(key[1])]
 
     async def scheduled_or_failed(self, tenant: str | None) -> list[Draft]:
         """What is scheduled, and what was and could not be published; of all tenants, if none is given."""

@@ -1,16 +1,19 @@
-"""What authoring publishes: the text of each model, and one text with all workflows of a tenant. Pure.
+"""What authoring publishes: the text of each model and each experiment, and one text with all workflows of a tenant. Pure.
 
-Both have drafts, versions, a history and an outbox of publications under a name. This module has what differs by name.
+All have drafts, versions, a history and an outbox of publications under a name. This module has what differs by name.
 """
 
 from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 
+from authoring.experiment_texts import publishable_text
 from authoring.problem import Invalid
-from projections.rows import WORKFLOWS
+from schemas.publications import EXPERIMENT_PREFIX, WORKFLOWS
 from schemas.refusal import Refusal
 from scoring.editing.workflow_edits import finished_workflows, summary_of_changes
+from scoring.experiments.changes import experiment_change
+from scoring.experiments.experiment_text import compiled_experiment
 from scoring.models.active import ModelVersion
 from scoring.models.model import ModelError, compile_model
 from scoring.workflows.message_texts import unusable_messages
@@ -23,23 +26,40 @@ from scoring.workflows.workflow_text import (
     unknown_references,
 )
 
-__all__ = ["WORKFLOWS", "MissingReference", "address_of", "change_in", "finished_text", "title_of"]
+__all__ = [
+    "WORKFLOWS",
+    "MissingReference",
+    "address_of",
+    "change_in",
+    "finished_text",
+    "is_model",
+    "title_of",
+]
 
 compiled_model = lru_cache(maxsize=256)(compile_model)
 
 
+def is_model(name: str) -> bool:
+    """Whether a publication of this name is of a model."""
+    return not name.startswith("#")
+
+
 def title_of(name: str) -> str:
-    """The name as people read it: of a model, or "workflows"."""
-    return name.removeprefix("#")
+    """The name as people read it: of a model, "workflows", or "experiment NAME"."""
+    return name.removeprefix("#").replace(":", " ", 1)
 
 
 def address_of(name: str) -> str:
     """Where the API has the text, with its versions and drafts below it."""
+    if name.startswith(EXPERIMENT_PREFIX):
+        return f"/api/experiments/{name.removeprefix(EXPERIMENT_PREFIX)}"
     return "/api/workflows" if name == WORKFLOWS else f"/api/models/{name}"
 
 
 def change_in(name: str, before: str | None, after: str) -> str | None:
     """What a whole text changes, in words; None: nothing, or it is a model's."""
+    if name.startswith(EXPERIMENT_PREFIX):
+        return experiment_change(compiled_experiment(before) if before else None, compiled_experiment(after))
     return summary_of_changes(before or "", after) if name == WORKFLOWS else None
 
 
@@ -47,6 +67,8 @@ def finished_text(name: str, text: str, newest: str | None, now: datetime, *, re
     """The text as it is published on top of the newest one; raises Invalid for a text with a mistake. The text of a
     model stays as it is; workflows get ids and moments of creation. `restored`: the text was published before.
     """
+    if name.startswith(EXPERIMENT_PREFIX):
+        return publishable_text(name.removeprefix(EXPERIMENT_PREFIX), text, newest, now)
     if name != WORKFLOWS:
         return _checked_model(name, text)
     try:

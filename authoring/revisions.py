@@ -14,9 +14,16 @@ from msgspec import ValidationError, convert
 from authoring.problem import Conflict, Invalid, NotFound, Problem
 from authoring.published_texts import WORKFLOWS, address_of, finished_text, title_of
 from projections.authoring import STATE_DRAFT, STATE_SCHEDULED, Draft, PublishedVersion
-from schemas.control import EVERY_TENANT, ModelPublished, ModelRetired, WorkflowsPublished
+from schemas.control import (
+    EVERY_TENANT,
+    ExperimentPublished,
+    ModelPublished,
+    ModelRetired,
+    WorkflowsPublished,
+)
 from schemas.envelope import Line
 from schemas.moment import millis, moment
+from schemas.publications import EXPERIMENT_PREFIX
 from scoring.features.comparison import NEWEST_COMPARISON
 
 OPEN_DRAFT_STATES = (STATE_DRAFT, STATE_SCHEDULED)
@@ -279,7 +286,18 @@ def newest_if_unchanged(newest: PublishedVersion | None, tenant: str, text: str)
 
 def control_record_of(
     publication: Publication, *, fire: bool
-) -> ModelPublished | ModelRetired | WorkflowsPublished:
+) -> ModelPublished | ModelRetired | WorkflowsPublished | ExperimentPublished:
+    if publication.model.startswith(EXPERIMENT_PREFIX):
+        return ExperimentPublished(
+            tenant=publication.tenant,
+            recorded_at=publication.at,
+            experiment=publication.model.removeprefix(EXPERIMENT_PREFIX),
+            version=publication.version,
+            text=publication.text,
+            by=publication.by,
+            note=publication.note,
+            change=publication.change,
+        )
     if publication.model == WORKFLOWS:
         return WorkflowsPublished(
             tenant=publication.tenant,

@@ -1,6 +1,6 @@
 """Single measures of CPU, each in a process of its own: what `bench versus` runs in two checkouts.
 
-`python -P bench/measures.py NAME EVENTS` measures the product that PYTHONPATH names and prints one line of JSON: seconds
+`python -P bench/measures.py NAME EVENTS [CORE]` measures the product that PYTHONPATH names and prints one line of JSON: seconds
 of CPU, what one orjson decode of the same events takes in the same process, and counts that should be the same or fewer.
 It uses only what older checkouts have, too.
 
@@ -13,6 +13,7 @@ import   simulated events imported in embedded mode: appended, folded, projected
 import asyncio
 import gc
 import json
+import os
 import sys
 import tempfile
 import time
@@ -271,7 +272,10 @@ def decode_seconds(encoded: Sequence[bytes]) -> float:
     return (time.process_time() - started) / len(sample)
 
 
-def main(name: str, count: int) -> None:
+def main(name: str, count: int, cpu: int | None = None) -> None:
+    """On that core, if one is named."""
+    if cpu is not None:
+        os.sched_setaffinity(0, {cpu})
     figures, encoded = MEASURES[name](count)
     unit = decode_seconds(encoded)
     figures.pop("written", None)
@@ -279,4 +283,4 @@ def main(name: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], *map(int, sys.argv[2:]))

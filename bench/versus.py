@@ -1,8 +1,9 @@
 """One measure in two checkouts, turn by turn: `python -m bench versus OTHER engine folds import`.
 
-Each round runs every measure (`bench/measures.py`) once in the other checkout and once in this one, with the same
-interpreter, and the next round the other way round. What counts is the ratio of CPU seconds, this to the other, within a
-round: the median, and the smallest and largest of all rounds. CPU and not time, since others may use the machine.
+Each round runs a measure (`bench/measures.py`) in the other checkout and in this one, with the same interpreter. Both
+have one core between them, so they take turns every few milliseconds, and whatever else the machine does slows both. What
+counts is the ratio of CPU seconds, this to the other, within a round: the median, and the smallest and largest of all
+rounds.
 """
 
 import argparse
@@ -45,28 +46,33 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _turns(name: str, other: Path, events: int, rounds: int) -> tuple[list[Run], list[Run]]:
-    runs: dict[bool, list[Run]] = {False: [], True: []}
+    runs: tuple[list[Run], list[Run]] = [], []
     for number in range(rounds):
         report_progress(f"{name}, round {number + 1} of {rounds} ...")
-        for here in (False, True) if number % 2 == 0 else (True, False):
-            runs[here].append(_measured(name, HERE if here else other, events))
-    return runs[False], runs[True]
+        cpu = sorted(os.sched_getaffinity(0))[number % len(os.sched_getaffinity(0))]
+        both = [_started(name, checkout, events, cpu) for checkout in (other, HERE)]
+        for program, checkout, done in zip(both, (other, HERE), runs, strict=True):
+            done.append(_result(program, name, checkout))
+    return runs
 
 
-def _measured(name: str, checkout: Path, events: int) -> Run:
-    """Raises Failed."""
-    done = subprocess.run(
-        [sys.executable, "-P", HERE / "bench" / "measures.py", name, str(events)],
+def _started(name: str, checkout: Path, events: int, cpu: int) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-P", HERE / "bench" / "measures.py", name, str(events), str(cpu)],
         cwd=checkout,
         env={**os.environ, "PYTHONPATH": str(checkout), "PYTHONHASHSEED": "0"},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=TURN_SECONDS,
-        check=False,
     )
-    if done.returncode:
-        raise Failed(f"{name} failed in {checkout}:\n{done.stderr[-2_000:]}")
-    figures: Run = json.loads(done.stdout.splitlines()[-1])
+
+
+def _result(program: "subprocess.Popen[str]", name: str, checkout: Path) -> Run:
+    """Raises Failed."""
+    output, errors = program.communicate(timeout=TURN_SECONDS)
+    if program.returncode:
+        raise Failed(f"{name} failed in {checkout}:\n{errors[-2_000:]}")
+    figures: Run = json.loads(output.splitlines()[-1])
     return figures
 
 

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote, urlencode
 
 from authoring.active_models import ActiveRulesOf, ReadShards, built_in_rules, built_in_shards
+from authoring.experiment_texts import ExperimentsOf, initial_experiments
 from delivery.channels.crm import InboundChannel
 from delivery.enrichment.sources import EnrichmentSource
 from delivery.message import ChannelResult, Message
@@ -28,8 +29,7 @@ from schemas.decode import key_of
 from schemas.envelope import Event
 from schemas.record import Outgoing
 from schemas.topics import lead_key, visitor_key
-from scoring.experiments.assignment import Experiment
-from scoring.experiments.experiment_text import built_in_experiments_by_name as shipped_experiments
+from scoring.experiments.assignment import built_in_experiments
 from scoring.features.erased_people import ErasedPeople
 from scoring.features.features import Features, Session
 from scoring.features.unique_identifiers import Identifiers
@@ -287,8 +287,10 @@ class Ports:
     max_body_bytes: int = 1_000_000
     """Of a request, unpacked."""
     max_batch: int = 10_000
-    experiments: Mapping[str, Experiment] = field(default_factory=shipped_experiments)
-    """By name; the same for every tenant."""
+    experiments: ExperimentsOf = initial_experiments
+    """A tenant's active experiments, as old as a second at most; for requests that must not wait for the database."""
+    initial_experiments: Mapping[str, str] = field(default_factory=built_in_experiments)
+    """The texts of experiments that no tenant has published, by name; the same for every tenant."""
     resolve: LookUpAddresses | None = None
     """Resolves addresses to leads; None: none are resolved, and visitors keep the ids that they send."""
     identify_by: Sequence[str] = IDENTIFY_BY

@@ -129,6 +129,9 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             GET /api/experiments
             GET /api/experiments/{name}
             GET /api/experiments/{name}/leads
+            GET /api/experiments/{name}/versions
+            POST /api/experiments/{name}/check
+            POST /api/experiments/{name}/try
             GET /api/flows
             GET /api/inspector/events
             POST /api/flows/{name}/check
@@ -250,6 +253,10 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             DELETE /api/lead-qualification/workflows/{number:int}
             POST /api/lead-qualification/workflows/{number:int}/activate
             POST /api/lead-qualification/workflows/{number:int}/deactivate
+            POST /api/experiments/{name}/publish
+            POST /api/experiments/{name}/start
+            POST /api/experiments/{name}/stop
+            POST /api/experiments/{name}/rollback
             POST /api/workflows/publish
             POST /api/workflows/rollback
             POST /api/workflows/drafts

@@ -21,7 +21,7 @@ from gateway.door.page_address import public_suffix_of, read_page_address
 from gateway.door.signed_links import read_link_keys
 from gateway.door.telegram_bots import read_bots
 from gateway.door.whatsapp_numbers import read_numbers
-from leadstream.experiments_folder import active_experiments
+from leadstream.experiments_folder import initial_texts
 from scoring.experiments.experiment_text import ExperimentError
 
 LONGEST_RETENTION_DAYS = 36_500
@@ -104,7 +104,7 @@ def _are_brokers(value: str) -> str:
 
 def _has_experiments(folder: Path) -> Path:
     try:
-        active_experiments(folder)
+        initial_texts(folder)
     except ExperimentError as wrong:
         raise PydanticCustomError("experiments", "{wrong}", {"wrong": str(wrong)}) from wrong
     return folder

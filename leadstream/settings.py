@@ -330,7 +330,8 @@ class Settings(KafkaSettings):
     experiments: ExperimentsFolder | None = Field(
         None,
         description="A folder with your own experiments, one .toml file each (copy one from scoring/experiments). "
-        "They are added to the built-in ones; an experiment replaces the built-in one of the same name.",
+        "They are added to the built-in ones; an experiment replaces the built-in one of the same name. They are initial "
+        "texts: what a tenant publishes on the page or over the API under the same name comes instead.",
     )
     buckets: int = Field(
         2,

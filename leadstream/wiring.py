@@ -33,9 +33,10 @@ from leadstream.evaluation.backtest_port import backtest_port
 from leadstream.evaluation.fire_preview import MOST_LEADS_BEFORE_PUBLISHING, fire_preview_port
 from leadstream.evaluation.what_if import what_if_port
 from leadstream.evaluation.workflow_preview import preview_port
-from leadstream.experiments_folder import active_experiments
+from leadstream.experiments_folder import initial_texts
 from leadstream.operations.retention import run_retention
 from leadstream.past_leads import PAST_LEADS
+from leadstream.published_experiments import experiments_port
 from leadstream.settings import Settings
 from leadstream.stages import STAGES
 from projections.analytics_worker import run_analytics
@@ -393,7 +394,8 @@ def make_ports(
         identity_secrets=settings.signed_identities,
         max_body_bytes=settings.max_body_bytes,
         max_batch=settings.max_batch,
-        experiments=active_experiments(settings.experiments),
+        experiments=experiments_port(database_url, initial_texts(settings.experiments)),
+        initial_experiments=initial_texts(settings.experiments),
         phone_region=settings.default_phone_region,
         own_sites=settings.own_sites,
         ip_truncation=settings.ip_truncation,

@@ -19,6 +19,7 @@ from projections.row_keys import hashed_key
 from projections.table_definition import LIVE_SCHEMA, PUBLIC_SCHEMA
 from projections.tables import leads, publications
 from schemas.control import EVERY_TENANT
+from schemas.publications import EXPERIMENT_PREFIX
 
 __all__ = ["Draft"]
 
@@ -72,14 +73,16 @@ _VERSIONS: Final = SQL(
     """select {version_columns} from {publications}
        where (%(tenants)s::text[] is null or tenant = any(%(tenants)s))
          and (%(model)s::text is null or model = %(model)s)
+         and (%(prefix)s::text is null or starts_with(model, %(prefix)s))
        union all
        select tenant, model, version, text, fire, by, note, change, published_at, coalesce(folding, 1) from {drafts} d
        where (%(tenants)s::text[] is null or tenant = any(%(tenants)s))
-         and (%(model)s::text is null or model = %(model)s) and state in ('publishing', 'published')
+         and (%(model)s::text is null or model = %(model)s)
+         and (%(prefix)s::text is null or starts_with(model, %(prefix)s)) and state in ('publishing', 'published')
          and not exists (select from {publications} p
                          where (p.tenant, p.model, p.version) = (d.tenant, d.model, d.version))"""
 ).format(**_NAMES)
-_NEWEST: Final = SQL(
+NEWEST_VERSIONS: Final = SQL(
     "select distinct on (tenant, model) {version_columns} from ({versions}) v order by tenant, model, version desc"
 ).format(**_NAMES, versions=_VERSIONS)
 _HISTORY: Final = SQL(
@@ -127,9 +130,23 @@ async def newest_versions(
     """The newest version by (tenant, model): of one model or of all, of these tenants or of all. Versions that are being
     published are included.
     """
-    filters = {"tenants": None if tenants is None else list(tenants), "model": model}
-    versions = await _rows(connection, PublishedVersion, _NEWEST, filters)
+    filters = {"tenants": None if tenants is None else list(tenants), "model": model, "prefix": None}
+    versions = await _rows(connection, PublishedVersion, NEWEST_VERSIONS, filters)
     return {(each.tenant, each.model): each for each in versions}
+
+
+def filters_of_experiments(tenants: Sequence[str] | None) -> dict[str, Any]:
+    """The parameters with which NEWEST_VERSIONS selects experiments, of these tenants or of all."""
+    return {
+        "tenants": None if tenants is None else list(tenants),
+        "model": None,
+        "prefix": EXPERIMENT_PREFIX,
+    }
+
+
+async def newest_experiments(connection: Connection, tenant: str) -> list[PublishedVersion]:
+    """The newest version of each experiment that the tenant has published."""
+    return await _rows(connection, PublishedVersion, NEWEST_VERSIONS, filters_of_experiments([tenant]))
 
 
 async def version_history(
@@ -138,7 +155,7 @@ async def version_history(
     """Every publication for these tenants, newest first. Versions that are being published are included. Only the
     versions in `texts_of` have their texts.
     """
-    filters = {"tenants": list(tenants), "model": model, "texts_of": list(texts_of)}
+    filters = {"tenants": list(tenants), "model": model, "prefix": None, "texts_of": list(texts_of)}
     return await _rows(connection, PublishedVersion, _HISTORY, filters)
 
 

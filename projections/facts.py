@@ -22,7 +22,6 @@ from projections.row_keys import (
     session_row_key,
 )
 from projections.rows import (
-    WORKFLOWS,
     AppliedEventRow,
     BandChangeRow,
     DeadLetterRow,
@@ -47,6 +46,7 @@ from projections.tables import lead_scores, lead_search, leads, session_scores
 from schemas import topics
 from schemas.activity import (
     Activity,
+    ExperimentChanged,
     IdentityAttached,
     IdentityDelta,
     IdentityDetached,
@@ -58,6 +58,7 @@ from schemas.activity import (
 )
 from schemas.decode import Refusal, decode_activity, decode_dead_letter, decode_statement
 from schemas.moment import millis_in_text, moment, moment_or_none
+from schemas.publications import EXPERIMENT_PREFIX, WORKFLOWS
 from schemas.record import ERASED_KEY, Record
 from schemas.statements import (
     BandChanged,
@@ -159,6 +160,8 @@ def _changes_of_activity(activity: Activity, record: Record) -> Iterator[TableCh
             yield _publication_row(activity)
         case WorkflowsChanged() if record.partition == 0:
             yield _row_of_workflows(activity)
+        case ExperimentChanged() if record.partition == 0:
+            yield _row_of_experiment(activity)
         case SettingsChanged() if record.partition == 0:
             yield SettingsVersionRow(
                 storable_text(activity.tenant),
@@ -499,3 +502,18 @@ def _profile_field_text(fields: dict[str, Any], name: str) -> str | None:
     """A profile field as text; None if it is missing or empty."""
     value = fields.get(name)
     return None if value is None or value == "" else storable_text(str(value))
+
+
+def _row_of_experiment(change: ExperimentChanged) -> PublicationRow:
+    return PublicationRow(
+        tenant=storable_text(change.tenant),
+        model=EXPERIMENT_PREFIX + storable_text(change.experiment),
+        version=change.version,
+        text=storable_text(change.text),
+        fire=False,
+        by=storable_or_none(change.by),
+        note=storable_or_none(change.note),
+        change=storable_or_none(change.change),
+        recorded_at=moment(change.recorded_at),
+        folding=1,
+    )

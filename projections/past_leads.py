@@ -12,7 +12,6 @@ from sqlalchemy.dialects.postgresql import distinct_on
 
 from projections.lead_records import MOST_RECORDS
 from projections.row_keys import lead_row_key
-from projections.rows import WORKFLOWS
 from projections.tables import (
     engagement_history,
     identities,
@@ -23,6 +22,7 @@ from projections.tables import (
     settings_history,
 )
 from schemas.control import EVERY_TENANT
+from schemas.publications import WORKFLOWS
 from scoring.features.features import CUSTOM_PREFIX
 
 
@@ -78,7 +78,7 @@ def select_publications_until(tenant: str, until: datetime) -> Select[Any]:
         .ext(distinct_on(row.tenant, row.model))
         .where(
             or_(row.tenant == tenant, row.tenant == EVERY_TENANT),
-            row.model != WORKFLOWS,
+            ~row.model.startswith("#"),  # of models only
             row.recorded_at <= until,
         )
         .order_by(row.tenant, row.model, row.version.desc())

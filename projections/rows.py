@@ -8,7 +8,7 @@ Here: the rows that records make. `projections.analytics_rows` and `projections.
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import Table
 
@@ -280,10 +280,6 @@ class WorkerTimerRow(NamedTuple):
     key: str
     due_at: BigIntColumn
     position: BigIntColumn
-
-
-WORKFLOWS: Final = "#workflows"
-"""The `model` of a row in `publications` and `model_drafts` that has the workflows of a tenant. No model can have it."""
 
 
 class PublicationRow(NamedTuple):

@@ -165,6 +165,17 @@ class WorkflowsChanged(Activity, tag="workflows", frozen=True):
     folding: FoldingVersion = 1
 
 
+class ExperimentChanged(Activity, tag="experiment", frozen=True):
+    """`control.ExperimentPublished` in this partition."""
+
+    experiment: str
+    version: PublicationVersion
+    text: str
+    by: str | None = None
+    note: str | None = None
+    change: str | None = None
+
+
 class WorkflowMomentCame(Activity, tag="moment", frozen=True):
     """`control.WorkflowsDue` in this partition."""
 
@@ -192,5 +203,6 @@ ACTIVITY_TYPES: tuple[type[Activity], ...] = (
     SettingsChanged,
     WorkflowsChanged,
     WorkflowMomentCame,
+    ExperimentChanged,
     ErasureRecorded,
 )

@@ -112,6 +112,21 @@ class WorkflowsPublished(Control, tag="workflows_published", frozen=True, kw_onl
     """How its conditions compare texts."""
 
 
+class ExperimentPublished(Control, tag="experiment_published", frozen=True, kw_only=True):
+    """From this record on, the experiment of this name has this text. No fold reads it: a variant is a hash of the visitor.
+    The read models keep every version, the highest is active.
+    """
+
+    tenant: Tenant
+    experiment: Line
+    version: PublicationVersion
+    text: LongText
+    by: Line | None = None
+    note: Line | None = None
+    change: Line | None = None
+    """The change, if it was smaller than a whole text: started."""
+
+
 WorkflowId = Annotated[int, Meta(ge=1, le=MAX_INTEGER - 1)]
 """Given once by whoever writes the text, and never used again for another workflow."""
 
@@ -225,6 +240,7 @@ CONTROL_TYPES: tuple[type[Control], ...] = (
     SettingsPublished,
     WorkflowsPublished,
     WorkflowsDue,
+    ExperimentPublished,
     PersonErased,
 )
 DERIVED_TYPES: tuple[type[Derived], ...] = (Reassigned, Refused, IdentityErased, LeftBehind)

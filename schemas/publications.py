@@ -1,13 +1,16 @@
-"""The records of a publication (a model, settings or workflows): one for each stage, in every partition.
+"""The records of a publication (a model, settings, workflows or an experiment): one for each stage, in every partition.
 
 The log carries the whole text, so that a replay makes the same decisions and no fold looks anything up. A shard
 ignores a publication whose version is not above its own. A moment of a workflow's schedule is recorded in the same way,
 and so is the erasure of a person.
 """
 
+from typing import Final
+
 from schemas.activity import (
     Activity,
     ErasureRecorded,
+    ExperimentChanged,
     ModelChanged,
     ModelRemoved,
     SettingsChanged,
@@ -15,6 +18,7 @@ from schemas.activity import (
     WorkflowsChanged,
 )
 from schemas.control import (
+    ExperimentPublished,
     ModelPublished,
     ModelRetired,
     PersonErased,
@@ -27,8 +31,21 @@ from schemas.moment import millis
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY, PARTITION_WIDE_KEY
 
+WORKFLOWS: Final = "#workflows"
+"""The `model` of a row in `publications` and `model_drafts` that has the workflows of a tenant. No model can have it."""
+
+
+EXPERIMENT_PREFIX: Final = "#experiment:"
+"""Begins the `model` of a row that has an experiment; its name follows."""
+
 Publication = (
-    ModelPublished | ModelRetired | SettingsPublished | WorkflowsPublished | WorkflowsDue | PersonErased
+    ModelPublished
+    | ModelRetired
+    | SettingsPublished
+    | WorkflowsPublished
+    | WorkflowsDue
+    | ExperimentPublished
+    | PersonErased
 )
 
 
@@ -99,6 +116,18 @@ def _activity_of(publication: Publication) -> Activity:
         case WorkflowsDue():
             return WorkflowMomentCame(
                 publication.tenant, "", at, publication.workflow_id, millis(publication.scheduled_for)
+            )
+        case ExperimentPublished():
+            return ExperimentChanged(
+                publication.tenant,
+                "",
+                at,
+                publication.experiment,
+                publication.version,
+                publication.text,
+                publication.by,
+                publication.note,
+                publication.change,
             )
         case PersonErased():
             return ErasureRecorded(publication.tenant, "", at, publication.salt, publication.hashes)

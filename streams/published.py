@@ -12,6 +12,7 @@ from msgspec import msgpack
 
 from schemas.decode import Refusal
 from scoring.attribution.attribution_text import AttributionError, compiled_attribution
+from scoring.experiments.experiment_text import ExperimentError, compiled_experiment
 from scoring.features.calendar import calendar
 from scoring.features.erased_people import HASH_BYTES, ErasedPeople
 from scoring.features.features import NewerCodec
@@ -39,6 +40,7 @@ __all__ = [
     "TenantSettings",
     "WorkflowsVersion",
     "body_behind_codec",
+    "check_experiment",
     "check_model",
     "check_settings",
     "check_workflows",
@@ -85,6 +87,14 @@ def check_settings(time_zone: str, lifecycle: str = "", attribution: str = "") -
         compiled_attribution(attribution)
     except AttributionError as error:
         raise Refusal("attribution", str(error)) from error
+
+
+def check_experiment(text: str) -> None:
+    """Raises Refusal for an experiment by which nobody could be assigned."""
+    try:
+        compiled_experiment(text)
+    except ExperimentError as error:
+        raise Refusal("text", str(error)) from error
 
 
 def check_workflows(text: str, folding: int) -> None:

@@ -1,7 +1,7 @@
 """/api/ab-test/*: assigns a visitor's variant of an experiment and records reached goals, both in the log.
 
-Like the collector it knows no database: variants are assigned and exposures recorded while the read
-models are unavailable. It answers 2xx only after the log has the record.
+Like the collector it waits for no database: variants are assigned and exposures recorded while the read
+models are unavailable, by the experiments that were last read. It answers 2xx only after the log has the record.
 """
 
 import time
@@ -28,7 +28,7 @@ from gateway.door.storable import NOT_STORED_REASON, storable_events
 from gateway.ports import Ports
 from gateway.query_parameters import write_key_parameter
 from schemas.decode import Refusal, encode_source, key_of
-from schemas.envelope import tag_of
+from schemas.envelope import DEFAULT_TENANT, tag_of
 from schemas.events import ConversionRecorded, ExperimentExposed
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
@@ -80,13 +80,13 @@ EXAMPLES = example_bodies("ab_test")
 router = APIRouter(prefix="/api/ab-test", tags=["experiments"], dependencies=[Depends(write_key_parameter)])
 
 
-def _experiment_named(ports: Ports, name: str) -> Experiment:
-    experiment = ports.experiments.get(name)
-    if experiment is None:
+async def _experiment_named(ports: Ports, caller: Caller, name: str) -> Experiment:
+    active = (await ports.experiments(caller.tenant or DEFAULT_TENANT)).get(name)
+    if active is None:
         raise RequestProblem(
             404, "no experiment has this name: GET /api/experiments lists them", field="test_name"
         )
-    return experiment
+    return active.experiment
 
 
 def _caller(request: Request) -> Caller:
@@ -127,8 +127,9 @@ async def _record_event(request: Request, caller: Caller, values: dict[str, Any]
 async def _assign_variant(request: Request, test_name: str) -> Response:
     caller = _caller(request)
     who = await _decoded(request, _decode_assignee)
-    experiment = _experiment_named(door_of(request).ports, test_name)
-    assigned = assign_variant(experiment, _unit_id(experiment, who))
+    ports = door_of(request).ports
+    experiment = await _experiment_named(ports, caller, test_name)
+    assigned = assign_variant(experiment, _unit_id(experiment, who), ports.now())
     if assigned.included:
         exposed = {
             "type": tag_of(ExperimentExposed),
@@ -153,7 +154,7 @@ async def _assign_variant(request: Request, test_name: str) -> Response:
 async def _record_conversion(request: Request) -> Response:
     caller = _caller(request)
     reached = await _decoded(request, _decode_goal)
-    experiment = _experiment_named(door_of(request).ports, reached.test_name)
+    experiment = await _experiment_named(door_of(request).ports, caller, reached.test_name)
     conversion = reached.conversion_type or reached.conversion_event
     if not conversion:
         raise RequestProblem(422, "missing: what was reached, such as demo_request", field="conversion_type")

@@ -12,16 +12,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from authoring.experiment_texts import ExperimentVersion
 from gateway.answers import JsonAnswer, RequestProblem
+from gateway.api.experiment_texts import active_of_tenant, active_version
 from gateway.api.found_leads import lead_id_as_sent
 from gateway.api.lead_moment import moment_of
 from gateway.api.lead_pages import PAGE, Limit
-from gateway.api.services import ApiServices, services_of, tenant_of
+from gateway.api.services import services_of, tenant_of
 from gateway.documented import answer_docs, example_bodies
 from gateway.store import Row, StoreSnapshot
 from projections import experiments as queries
 from schemas.envelope import MAX_INTEGER
-from scoring.experiments.assignment import Experiment
+from scoring.experiments.assignment import Experiment, experiment_phase
 from scoring.experiments.results import (
     DEFAULT_LIFT,
     ExposedLead,
@@ -50,11 +52,12 @@ router = APIRouter(prefix="/api/experiments", tags=["experiments"])
     responses=answer_docs(EXAMPLES["experiments"], "Every experiment, by name."),
 )
 async def experiments(request: Request) -> Response:
-    tenant_of(request)
+    services, tenant = services_of(request), tenant_of(request)
     return JsonAnswer(
         {
             "experiments": [
-                definition_json(each) for _, each in sorted(services_of(request).ports.experiments.items())
+                summary_json(each, services.ports.now())
+                for each in (await active_of_tenant(services, tenant)).values()
             ]
         }
     )
@@ -73,7 +76,8 @@ async def experiment(
     lift: Annotated[float, Query(ge=0.001, le=10, description="To be found: 0.1 is a tenth.")] = DEFAULT_LIFT,
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
-    definition = _experiment_named(services, name)
+    active = await active_version(services, tenant, name)
+    definition = active.experiment
     first, last = _moments(since, until)
     async with services.store.snapshot() as ask:
         exposures, conversions = await _facts(ask, tenant, definition)
@@ -81,7 +85,12 @@ async def experiment(
         experiment_results, definition, exposures, conversions, lift=lift, since=first, until=last
     )
     return JsonAnswer(
-        {"experiment": definition_json(definition), "results": report, "as_of": services.ports.now()}
+        {
+            "experiment": summary_json(active, services.ports.now()),
+            "text": active.text,
+            "results": report,
+            "as_of": services.ports.now(),
+        }
     )
 
 
@@ -105,7 +114,7 @@ async def leads_of_experiment(
     offset: Annotated[int, Query(ge=0, le=MAX_INTEGER)] = 0,
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
-    definition = _experiment_named(services, name)
+    definition = (await active_version(services, tenant, name)).experiment
     _refuse_unknown(variant, [each.name for each in definition.variants], "variant")
     _refuse_unknown(goal, [each.name for each in definition.goals], "goal")
     first, last = _moments(since, until)
@@ -129,15 +138,6 @@ async def leads_of_experiment(
             "next_offset": offset + limit if offset + limit < len(matches) else None,
         }
     )
-
-
-def _experiment_named(services: ApiServices, name: str) -> Experiment:
-    definition = services.ports.experiments.get(name)
-    if definition is None:
-        raise RequestProblem(
-            404, "no experiment has this name: GET /api/experiments lists them", field="name"
-        )
-    return definition
 
 
 def _moments(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
@@ -174,6 +174,19 @@ def _lead_json(experiment: Experiment, exposed: ExposedLead, lead: Row) -> dict[
     }
 
 
+def summary_json(active: ExperimentVersion, at: datetime) -> dict[str, Any]:
+    """The definition, its phase at this moment, and its newest version. Version 0: nobody has published it."""
+    return {
+        **definition_json(active.experiment),
+        "phase": experiment_phase(active.experiment, at),
+        "version": active.version,
+        "published_at": active.since,
+        "by": active.by,
+        "note": active.note,
+        "change": active.change,
+    }
+
+
 def definition_json(experiment: Experiment) -> dict[str, Any]:
     """The definition, as the API and the command line show it."""
     return {
@@ -187,6 +200,8 @@ def definition_json(experiment: Experiment) -> dict[str, Any]:
         "seed": experiment.seed,
         "hash_version": experiment.hash_version,
         "window_days": experiment.window_days,
+        "starts_at": experiment.starts_at,
+        "ends_at": experiment.ends_at,
         "control": experiment.control.name,
         "variants": [variant._asdict() for variant in experiment.variants],
         "goals": [

@@ -28,6 +28,7 @@ from projections.authoring import Draft, PublishedVersion
 from schemas.control import EVERY_TENANT, LongText
 from schemas.control import PublicationVersion as Number
 from schemas.envelope import MAX_INTEGER, Moment
+from schemas.publications import EXPERIMENT_PREFIX
 from schemas.topics import lead_key
 from scoring.editing.model_check import changes_between
 from scoring.models.model import ModelError, all_models, optional_models
@@ -177,14 +178,24 @@ async def versions(
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     offset: Annotated[int, Query(ge=0, le=MAX_INTEGER)] = 0,
 ) -> Response:
-    tenant = tenant_of(request)
+    compared = versions_to_compare(diff)
+    history = await services_of(request).authoring.history(tenant_of(request), name, texts_of=compared)
+    if not history:
+        raise unknown_model_problem(name)
+    return await answer_of_versions(history, name, compared, limit, offset)
+
+
+def versions_to_compare(diff: str | None) -> list[int]:
+    """[3, 5] of 3..5; empty: none are compared."""
     pair = None if diff is None else VERSIONS_TO_DIFF.fullmatch(diff)
     if diff is not None and pair is None:
         raise RequestProblem(422, "two versions like 3..5 are needed", field="diff")
-    compared = [] if pair is None else [int(version) for version in pair.groups()]
-    history = await services_of(request).authoring.history(tenant, name, texts_of=compared)
-    if not history:
-        raise unknown_model_problem(name)
+    return [] if pair is None else [int(version) for version in pair.groups()]
+
+
+async def answer_of_versions(
+    history: list[PublishedVersion], name: str, compared: list[int], limit: int, offset: int
+) -> Response:
     if not compared:
         shown, end = history[offset : offset + limit], offset + limit
         return JsonAnswer(
@@ -464,7 +475,9 @@ def version_json(version: PublishedVersion) -> dict[str, Any]:
 
 
 def named_text(name: str) -> dict[str, Any]:
-    """What an answer says of the text that it is about: the model's name, or nothing, for workflows."""
+    """What an answer says of the text that it is about: the name of the model or experiment, or nothing, for workflows."""
+    if name.startswith(EXPERIMENT_PREFIX):
+        return {"experiment": name.removeprefix(EXPERIMENT_PREFIX)}
     return {} if name == WORKFLOWS else {"model": name}
 
 

@@ -26,6 +26,8 @@ from schemas.record import Outgoing
 PAGE: Final = 50
 MOST_RETRIED: Final = 100
 LARGEST_BODY: Final = 500_000
+OPEN_STATUSES: Final = ("waiting", "delivering", "failed", "dead", "skipped")
+"""Of an action of a workflow that is not delivered."""
 LONGEST_SHOWN: Final = 4_000
 """Bytes of a dead letter that are shown."""
 EXAMPLES = example_bodies("operations")
@@ -80,7 +82,8 @@ async def operations(request: Request) -> Response:
             ],
             "rebuild": _rebuild(contained),
             "dead_letters": [dict(row) for row in reasons],
-            "deliveries": {row["status"]: row["count"] for row in deliveries},
+            "deliveries": dict.fromkeys(OPEN_STATUSES, 0)
+            | {row["status"]: row["count"] for row in deliveries},
         }
     )
 

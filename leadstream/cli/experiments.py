@@ -24,19 +24,29 @@ def experiment(
 
     Each lead counts for the variant that it saw first. p is the probability
     of a difference this large if the variants are equally good; * marks p
-    below 5%. Put your own experiments as .toml files into the folder
-    LEADSTREAM_EXPERIMENTS.
+    below 5%. Write experiments on the page /experiments, or put them as .toml
+    files into the folder LEADSTREAM_EXPERIMENTS.
     """
+    from authoring.experiment_texts import experiments_by_name
     from leadstream.evaluation import experiment_report
-    from leadstream.experiments_folder import active_experiments
-    from leadstream.operations.open_store import open_database_url
+    from leadstream.experiments_folder import initial_texts
+    from leadstream.operations.open_store import has_store, open_database_url
+    from leadstream.published_experiments import read_published_experiments
 
     settings = settings_of_store(data_dir=data_dir, database_url=database_url)
-    experiments = active_experiments(settings.experiments)
-    if name is None:
-        experiment_report.print_experiments(experiments)
-        return
-    chosen = experiment_report.experiment_named(experiments, name)
+    initial = initial_texts(settings.experiments)
+    if not has_store(settings):
+        active = experiments_by_name(initial, [])
+        if name is None:
+            experiment_report.print_experiments(active)
+            return
+        experiment_report.experiment_named(active, name)
     with open_database_url(settings) as url:
+        published = read_published_experiments(url, tenant).get(tenant, [])
+        active = experiments_by_name(initial, published)
+        if name is None:
+            experiment_report.print_experiments(active)
+            return
+        chosen = experiment_report.experiment_named(active, name)
         results = experiment_report.results_of(url, tenant, chosen)
     experiment_report.print_results(chosen, results)

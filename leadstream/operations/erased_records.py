@@ -19,6 +19,7 @@ from schemas.activity import (
     Activity,
     ErasureRecorded,
     EventNoted,
+    ExperimentChanged,
     IdentityAttached,
     IdentityCompleted,
     IdentityDelta,
@@ -52,6 +53,7 @@ NAMES_NO_OTHER_LEAD: Final = frozenset(
         SettingsChanged,
         WorkflowsChanged,
         WorkflowMomentCame,
+        ExperimentChanged,
         ErasureRecorded,
     }
 )

@@ -24,6 +24,7 @@ from leadstream.stages import SOURCE_BY_STAGE
 from leadstream.wiring_kafka import kafka_errors_explained
 from projections.connection import connect_watched
 from schemas.control import (
+    ExperimentPublished,
     ModelPublished,
     ModelRetired,
     PersonErased,
@@ -209,6 +210,11 @@ def _publication_name(publication: Publication) -> str:
         ModelRetired: "the model",
         SettingsPublished: "the settings",
         WorkflowsPublished: "the workflows",
+        ExperimentPublished: "the experiment",
     }[type(publication)]
-    named = f" {publication.model}" if isinstance(publication, ModelPublished | ModelRetired) else ""
+    match publication:
+        case ModelPublished(model=name) | ModelRetired(model=name) | ExperimentPublished(experiment=name):
+            named = f" {name}"
+        case _:
+            named = ""
     return f"Version {publication.version} of {what}{named} was published"

@@ -86,9 +86,14 @@ def open_database_url(
             yield database()
 
 
+def has_store(settings: Settings) -> bool:
+    """Whether the data directory has a store, or the store is in another database."""
+    return settings.database_url is not None or has_postgres(settings.data_dir)
+
+
 def require_store(settings: Settings) -> None:
-    """Raises Failure for a data directory without a store, unless the store is in another database."""
-    if settings.database_url is None and not has_postgres(settings.data_dir):
+    """Raises Failure if there is no store."""
+    if not has_store(settings):
         demo = settings.data_dir / "demo"
         raise Failure(
             f"There is no store in {settings.data_dir.resolve()}: start `leadstream serve`, or pass the --data-dir of "

@@ -15,10 +15,10 @@ from leadstream.console import Failure
 from leadstream.operations.export import StoredEvent, merged_by_recording, stored_events
 from projections.connection import Connection
 from projections.erasures import publications_of, read_erasures
-from projections.rows import WORKFLOWS
 from projections.state_rows import SCORE_LEADS
 from schemas.control import (
     DERIVED_TYPES,
+    ExperimentPublished,
     FoldingVersion,
     ModelPublished,
     ModelRetired,
@@ -28,7 +28,7 @@ from schemas.control import (
 from schemas.decode import decode_source
 from schemas.envelope import tag_of
 from schemas.moment import moment_or_none
-from schemas.publications import Publication
+from schemas.publications import EXPERIMENT_PREFIX, WORKFLOWS, Publication
 from schemas.topics import PARTITION_WIDE_KEY
 from streams.published import PublishedState
 
@@ -103,7 +103,7 @@ class ArchivedParts:
         for erasure in read_erasures(self._connection):
             yield from publications_of(erasure, erasure.requested_at)
 
-    def _publications(self) -> list[ModelPublished | ModelRetired | WorkflowsPublished]:
+    def _publications(self) -> list[ModelPublished | ModelRetired | WorkflowsPublished | ExperimentPublished]:
         rows = self._connection.execute(
             """select tenant, model, version, text, fire, by, note, change, recorded_at, folding
                from publications
@@ -154,7 +154,18 @@ def _publication(
     change: str | None,
     recorded_at: datetime,
     folding: FoldingVersion,
-) -> ModelPublished | ModelRetired | WorkflowsPublished:
+) -> ModelPublished | ModelRetired | WorkflowsPublished | ExperimentPublished:
+    if model.startswith(EXPERIMENT_PREFIX):
+        return ExperimentPublished(
+            tenant=tenant,
+            recorded_at=recorded_at,
+            experiment=model.removeprefix(EXPERIMENT_PREFIX),
+            version=version,
+            text=text or "",
+            by=by,
+            note=note,
+            change=change,
+        )
     if model == WORKFLOWS:
         return WorkflowsPublished(
             tenant=tenant,

@@ -53,16 +53,16 @@ def problem_in(text: str, name: str) -> TextProblem | None:
     try:
         named = compile_model(text).name
     except ModelError as refusal:
-        return _placed(text, str(refusal))
+        return placed_problem(text, str(refusal))
     if named != name:
         line = next((n for n, each in enumerate(text.split("\n"), 1) if each.startswith("model")), 1)
-        return _placed(
+        return placed_problem(
             text, f"line {line}, model: the text is of the model {named!r}; here it is to be {name!r}"
         )
     return None
 
 
-def _placed(text: str, refusal: str) -> TextProblem:
+def placed_problem(text: str, refusal: str) -> TextProblem:
     """The refusal with its columns: those of the word that it quotes, else of the whole line."""
     prefix = _REASON.match(refusal)
     line = int(prefix[1]) if prefix else 1

@@ -6,15 +6,20 @@ that runs GrowthBook's SDK. Less coverage only excludes visitors; it moves none 
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from functools import lru_cache
 from importlib.resources import files
 from itertools import accumulate
 from struct import unpack
 from typing import Any, Literal, NamedTuple
 
+DRAFT = "draft"
+"""Not started yet."""
 RUNNING = "running"
 STOPPED = "stopped"
-ExperimentStatus = Literal["running", "stopped"]
+ExperimentStatus = Literal["draft", "running", "stopped"]
+ExperimentPhase = Literal["draft", "scheduled", "running", "ended", "stopped"]
+"""What the status means at a moment. scheduled: it is to start later. ended: its last moment has come."""
 
 UNIT_VISITOR = "visitor"
 UNIT_LEAD = "lead"
@@ -79,6 +84,10 @@ class Experiment(NamedTuple):
     window_days: int = 30
     winner: str | None = None
     """The variant that all get once the experiment is stopped; None: the control."""
+    starts_at: datetime | None = None
+    """The first moment at which visitors are assigned; None: as soon as it runs."""
+    ends_at: datetime | None = None
+    """From here on nobody is assigned any more; None: until it is stopped."""
 
     @property
     def control(self) -> Variant:
@@ -91,11 +100,29 @@ class Assignment(NamedTuple):
     """False: not in the experiment. The variant is only shown, and no exposure is recorded."""
 
 
-def assign_variant(experiment: Experiment, unit_id: str) -> Assignment:
-    """The variant of a visitor (or lead, as the experiment's `unit` says)."""
-    if experiment.status == STOPPED:
+def experiment_phase(experiment: Experiment, at: datetime) -> ExperimentPhase:
+    if experiment.status != RUNNING:
+        return experiment.status
+    if experiment.starts_at is not None and at < experiment.starts_at:
+        return "scheduled"
+    if experiment.ends_at is not None and at >= experiment.ends_at:
+        return "ended"
+    return "running"
+
+
+def assign_variant(experiment: Experiment, unit_id: str, at: datetime) -> Assignment:
+    """The variant of a visitor (or lead, as the experiment's `unit` says) at this moment."""
+    phase = experiment_phase(experiment, at)
+    if phase == STOPPED:
         shown = next((v for v in experiment.variants if v.name == experiment.winner), experiment.control)
         return Assignment(shown, included=False)
+    if phase != RUNNING:
+        return Assignment(experiment.control, included=False)
+    return hashed_variant(experiment, unit_id)
+
+
+def hashed_variant(experiment: Experiment, unit_id: str) -> Assignment:
+    """The variant by the hash alone, as if the experiment ran."""
     fraction = hash_fraction(experiment.seed or experiment.name, unit_id, experiment.hash_version)
     if not unit_id or fraction is None:
         return Assignment(experiment.control, included=False)

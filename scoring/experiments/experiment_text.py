@@ -7,13 +7,16 @@ repairs weights that do not sum to 1; here they are refused.
 import math
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
 from schemas.envelope import tag_of
 from schemas.events import ConversionRecorded, Custom
 from scoring.experiments.assignment import (
+    DRAFT,
     HASH_VERSIONS,
     RUNNING,
     STOPPED,
@@ -21,6 +24,7 @@ from scoring.experiments.assignment import (
     UNIT_VISITOR,
     Experiment,
     ExperimentNamespace,
+    ExperimentStatus,
     Goal,
     GoalEvent,
     Variant,
@@ -44,7 +48,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}", re.ASCII)
 _VARIANT_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 _.-]{0,62}[A-Za-z0-9_.-])?", re.ASCII)
 _EXPERIMENT_KEYS = frozenset(
     {"name", "about", "status", "winner", "unit", "seed", "hash_version", "coverage", "namespace"}
-    | {"window_days", "variants", "goals"}
+    | {"window_days", "starts_at", "ends_at", "variants", "goals"}
 )
 
 
@@ -62,7 +66,10 @@ def compile_experiment(text: str) -> Experiment:
         )
     name = _experiment_name(text, document)
     variants = _variants(text, document)
-    status = _one_of(text, document, "status", RUNNING, STOPPED)
+    status = _status(text, document)
+    starts_at, ends_at = (_moment(text, document, key) for key in ("starts_at", "ends_at"))
+    if starts_at is not None and ends_at is not None and ends_at <= starts_at:
+        raise _refusal_of_key(text, "ends_at", "is not later than starts_at")
     hash_version = document.get("hash_version", 2)
     if not is_whole_number(hash_version, *HASH_VERSIONS):
         raise _refusal_of_key(text, "hash_version", f"is 1 or 2, not {hash_version!r}")
@@ -76,7 +83,7 @@ def compile_experiment(text: str) -> Experiment:
         variants=variants,
         goals=_goals(text, document),
         about=_text(text, document, "about", LONGEST_ABOUT) or "",
-        status="stopped" if status == STOPPED else "running",
+        status=status,
         unit="lead" if _one_of(text, document, "unit", UNIT_VISITOR, UNIT_LEAD) == UNIT_LEAD else "visitor",
         seed=_text(text, document, "seed", LONGEST_EVENT_NAME) or name,
         hash_version=hash_version,
@@ -84,7 +91,13 @@ def compile_experiment(text: str) -> Experiment:
         namespace=_namespace(text, document),
         window_days=window,
         winner=_winner(text, document, variants, stopped=status == STOPPED),
+        starts_at=starts_at,
+        ends_at=ends_at,
     )
+
+
+compiled_experiment = lru_cache(maxsize=256)(compile_experiment)
+"""The same; remembers the texts that it has read lately."""
 
 
 def built_in_experiments_by_name() -> Mapping[str, Experiment]:
@@ -241,10 +254,31 @@ def _tables(text: str, document: TomlTable, key: str) -> dict[str, TomlTable]:
     return tables
 
 
+def _status(text: str, document: TomlTable) -> ExperimentStatus:
+    match _one_of(text, document, "status", RUNNING, DRAFT, STOPPED):
+        case "draft":
+            return "draft"
+        case "stopped":
+            return "stopped"
+    return "running"
+
+
+def _moment(text: str, document: TomlTable, key: str) -> datetime | None:
+    value = document.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise _refusal_of_key(
+            text, key, f"is a moment with an offset, such as 2030-01-31T09:00:00Z, not {_shown_value(value)}"
+        )
+    return value
+
+
 def _one_of(text: str, document: TomlTable, key: str, *allowed: str) -> str:
     value = document.get(key, allowed[0])
     if value not in allowed:
-        raise _refusal_of_key(text, key, f"is {' or '.join(allowed)}, not {_shown_value(value)}")
+        choices = f"{', '.join(allowed[:-1])} or {allowed[-1]}"
+        raise _refusal_of_key(text, key, f"is {choices}, not {_shown_value(value)}")
     return str(value)
 
 

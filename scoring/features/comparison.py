@@ -31,6 +31,8 @@ class ValueComparison(NamedTuple):
 
     def number(self, value: Any) -> Number | None:
         """The value as an exact number, if it is one or spells one; 0.1 is a tenth."""
+        if type(value) is int:  # most are, and this is the quickest test
+            return value
         if isinstance(value, str):
             return self.number_of(value)
         if isinstance(value, bool) or not isinstance(value, int | float | Decimal):

@@ -41,7 +41,10 @@ class Flag(NamedTuple):
         return FLAG_PREFIX + self.name
 
     def is_raised(self, view: View, total: int) -> bool:
-        return all(condition.is_met(view, total) for condition in self.conditions)
+        for condition in self.conditions:  # noqa: SIM110 - a generator costs more than what it asks
+            if not condition.is_met(view, total):
+                return False
+        return True
 
 
 class RaisedFlag(NamedTuple):

@@ -4,7 +4,7 @@ Pure, exact and total: it uses integers only, `sum(vector) == total` always, and
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -237,14 +237,15 @@ def inactive_days(view: View) -> int:
     return 0 if last is None else max((view.at - last.last) // DAY_MS, 0)
 
 
-def _lines_of_rules(model: Model, each: Iterable[MilliPoints]) -> list[MicroPoints]:
+def _lines_of_rules(model: Model, each: Sequence[MilliPoints]) -> list[MicroPoints]:
     """The entries of rules, caps and floors, which do not depend on the total."""
     vector: list[MicroPoints] = []
-    add, rest = vector.append, iter(each)
+    add, number = vector.append, 0
     for rules, cap, floor, weight in model.group_plans:
         reached = 0
         for most, least in rules:
-            points = next(rest)
+            points = each[number]
+            number += 1
             add(points * weight)
             if most is not None:
                 if points > most:

@@ -1,7 +1,7 @@
 """The stored state of one lead: a head, and one part per identity.
 
-Each part is encoded with its codec version. The identities are merged when that is needed; the merge is kept up
-to date event by event and never stored. About 0.6 KB for a head, and what the features need per identity (see
+Each part is encoded with its codec version. The identities are merged when that is needed; the merge, and what each
+rule gave last, are kept up to date event by event and never stored. About 0.6 KB for a head, and what the features need per identity (see
 scoring.features.features).
 """
 
@@ -29,8 +29,10 @@ from scoring.features.lead_identity import (
 )
 from scoring.features.qualification_override import QualificationOverride
 from scoring.features.signals import latest_event_type, revenue
+from scoring.features.view import View
 from scoring.lifecycle import lifecycle
-from scoring.models.model import NEVER, ONE_POINT
+from scoring.models.kept_points import KeptPoints, shape_of
+from scoring.models.model import NEVER, ONE_POINT, Model
 from streams.published import body_behind_codec
 
 LEAD_CODEC = 2
@@ -133,6 +135,10 @@ class LeadState:
             if name.startswith("id:"):
                 self.identities[name[3:]] = decode_lead_identity(value)
         self._merged: Features | None = None
+        self._kept_points: dict[str, KeptPoints] = {}
+        """Model -> what its rules gave last."""
+        self._refuses_profiling: bool | None = None
+        """None: not known since an identity or a field changed."""
         self._changed: set[str] = set()
         self.card_changed = False
         """Something that the lead's card shows changed in this chunk."""
@@ -145,7 +151,16 @@ class LeadState:
 
     @property
     def refuses_profiling(self) -> bool:
-        return refuses_profiling(each.features for each in self.identities.values())
+        if self._refuses_profiling is None:
+            self._refuses_profiling = refuses_profiling(each.features for each in self.identities.values())
+        return self._refuses_profiling
+
+    def kept_points(self, model: Model, view: View) -> KeptPoints:
+        """Of a model that reads leads; `view` shows this lead."""
+        kept = self._kept_points.get(model.name)
+        if kept is None or kept.model is not model:
+            kept = self._kept_points[model.name] = KeptPoints(model, view)
+        return kept
 
     def mark_changed(self, identity: str | None = None) -> None:
         self.exists = self.card_changed = True
@@ -159,12 +174,12 @@ class LeadState:
 
     def attach(self, name: str, current: LeadIdentity) -> None:
         self.identities[name] = current
-        self._merged = None
+        self._forget_conclusions()
         self.mark_changed(name)
 
     def detach(self, name: str) -> None:
         if self.identities.pop(name, None) is not None:
-            self._merged = None
+            self._forget_conclusions()
             self.mark_changed(name)
 
     def apply(self, name: str, feature_delta: FeatureDelta, delta: IdentityDelta) -> None:
@@ -180,7 +195,24 @@ class LeadState:
                 self._merged = None
             else:
                 evolve(self._merged, feature_delta)
+        if feature_delta.fields:
+            self._refuses_profiling = None
+        if self._kept_points:
+            self._mark_kept_points(feature_delta)
         self.mark_changed(name)
+
+    def _mark_kept_points(self, feature_delta: FeatureDelta) -> None:
+        shape = shape_of(feature_delta, self.features)
+        if shape is None:
+            self._kept_points.clear()
+        else:
+            for kept in self._kept_points.values():
+                kept.mark(shape)
+
+    def _forget_conclusions(self) -> None:
+        """An identity came or went."""
+        self._merged = self._refuses_profiling = None
+        self._kept_points.clear()
 
     def remove(self) -> None:
         """An empty anonymous shell leaves nothing behind."""
@@ -192,7 +224,8 @@ class LeadState:
     def erase(self) -> None:
         """Nothing is left of the lead. Again, it changes nothing."""
         self._changed |= {f"id:{name}" for name in self.identities}
-        self.identities, self._merged = {}, None
+        self.identities = {}
+        self._forget_conclusions()
         self.card_changed = self.card_changed or self.exists
         self.remove()
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from schemas import statements
 from schemas.control import Carried
 from schemas.topics import LEAD_CHANGES, SCORE_CHANGED
+from scoring.features.view import view_of
 from scoring.models.crossings import cross_thresholds, named_thresholds
 from scoring.models.flags import split_flags
 from scoring.models.model import (
@@ -31,6 +32,9 @@ from streams.score_leads.workflow_triggers import (
     trigger_without_contact,
     trigger_workflows,
 )
+
+CHECKS_KEPT_POINTS = False
+"""Tests set it: each conclusion from kept points is compared with a whole evaluation."""
 
 
 def any_model(_: Model) -> bool:
@@ -134,8 +138,16 @@ def _conclusion_of_model(rules: LeadRules, state: LeadState, model: Model) -> Co
     """A lead without identities scores 0 and is in no band."""
     if not state.identities:
         return Conclusion(0, [0] * len(model.line_labels), dict.fromkeys(model.band_sets))
-    subject = Subject(state.features, state.head.position.stage)
-    return score_lead(model, subject, state.head.clock, rules.zone, rules.idle_ms)
+    subject, clock = Subject(state.features, state.head.position.stage), state.head.clock
+    if model.mean is not None:
+        return score_lead(model, subject, clock, rules.zone, rules.idle_ms)
+    view = view_of(subject, clock, rules.zone)
+    conclusion = state.kept_points(model, view).conclude(view)
+    if CHECKS_KEPT_POINTS:
+        defined = score_lead(model, subject, clock, rules.zone, rules.idle_ms)
+        if conclusion != defined:
+            raise AssertionError(f"kept points of {model.name}: {conclusion} instead of {defined}")
+    return conclusion
 
 
 def _emit_score(

@@ -11,6 +11,7 @@ from schemas.activity import (
     Activity,
     ErasureRecorded,
     EventNoted,
+    ExperimentChanged,
     IdentityAttached,
     IdentityCompleted,
     IdentityDelta,
@@ -37,6 +38,7 @@ from streams.published import (
     SweepState,
     TenantSettings,
     WorkflowsVersion,
+    check_experiment,
     check_model,
     check_settings,
     check_workflows,
@@ -76,10 +78,12 @@ class ScoreLeads:
                 check_settings(time_zone, lifecycle, attribution)
             case WorkflowsChanged(text=text, folding=folding):
                 check_workflows(text, folding)
+            case ExperimentChanged(text=text):
+                check_experiment(text)
         return activity
 
     def key_of(self, message: Activity) -> str | None:
-        if isinstance(message, ForEveryLead | ErasureRecorded):
+        if isinstance(message, ForEveryLead | ExperimentChanged | ErasureRecorded):
             return None
         return lead_key(message.tenant, message.lead_id)
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 
+from scoring.features.view import view_of
 from scoring.models.model import (
     NEVER,
+    Model,
     Subject,
     earliest_time_change,
     next_visible_time_change,
@@ -48,9 +50,12 @@ def set_timers(step: LeadStep, models: Iterable[str], *, exact: bool) -> None:
     timers = dict.fromkeys(models, NEVER)
     if state.identities:
         subject = Subject(state.features, head.position.stage)
-        next_moment = next_visible_time_change if exact else earliest_time_change
         for name in timers:
-            timers[name] = next_moment(rules.models[name], subject, head.clock, rules.zone, rules.idle_ms)
+            model = rules.models[name]
+            if exact:
+                timers[name] = _next_visible_change(rules, state, model, subject)
+            else:
+                timers[name] = earliest_time_change(model, subject, head.clock, rules.zone, rules.idle_ms)
     timers[SESSIONS_TIMER] = next_session_end(state, rules.idle_ms)
     timers[STAGE_TIMER] = next_stage_change_at(rules, state) if state.identities else NEVER
     timers[OVERRIDE_TIMER] = next_override_end(state)
@@ -78,5 +83,13 @@ def next_change_by_time(rules: LeadRules, state: LeadState) -> int:
         next_contact_moment(rules, state),
     )
     for model in rules.models.values():
-        at = min(at, next_visible_time_change(model, subject, clock, rules.zone, rules.idle_ms))
+        at = min(at, _next_visible_change(rules, state, model, subject))
     return at
+
+
+def _next_visible_change(rules: LeadRules, state: LeadState, model: Model, subject: Subject) -> int:
+    clock, points = state.head.clock, None
+    if model.mean is None:
+        view = view_of(subject, clock, rules.zone)
+        points = state.kept_points(model, view).points_at(view)
+    return next_visible_time_change(model, subject, clock, rules.zone, rules.idle_ms, points)

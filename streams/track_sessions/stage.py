@@ -20,6 +20,7 @@ from schemas.activity import (
 from schemas.control import (
     Control,
     Derived,
+    ExperimentPublished,
     IdentityErased,
     LeftBehind,
     ModelPublished,
@@ -54,6 +55,7 @@ from streams.published import (
     RETIRED_MODEL_TEXT,
     ModelVersion,
     TenantSettings,
+    check_experiment,
     check_model,
     check_settings,
     check_workflows,
@@ -91,6 +93,8 @@ class TrackSessions:
                 check_settings(time_zone, lifecycle, attribution)
             case WorkflowsPublished(text=text, folding=folding):
                 check_workflows(text, folding)
+            case ExperimentPublished(text=text):
+                check_experiment(text)
             case Event() if record.appended_at is not None:
                 return _checked_event(source, value, record.key, record.appended_at)
         return value, source

@@ -141,6 +141,124 @@ def test_a_marketer_reads_what_an_experiment_has_shown_and_whose_numbers_those_a
         until(lambda: shown(tab, ".conclusions b"), "its other goal")
 
 
+def typed(tab: Tab, selector: str, value: str, event: str = "input") -> None:
+    """As somebody types it: the page hears of it."""
+    tab.run(
+        f"(() => {{ const field = document.querySelector({json.dumps(selector)}); const kind = field instanceof HTMLSelectElement"
+        " ? HTMLSelectElement : field instanceof HTMLTextAreaElement ? HTMLTextAreaElement : HTMLInputElement;"
+        f" Object.getOwnPropertyDescriptor(kind.prototype, 'value').set.call(field, {json.dumps(value)});"
+        f" field.dispatchEvent(new Event({json.dumps(event)}, {{ bubbles: true }})); }})()"
+    )
+
+
+def exposures(server) -> int:
+    return server.client.get("/api/experiments/button_color").json()["results"]["exposed"]
+
+
+def ask_variant(server, visitor: str) -> dict:
+    answer = server.client.post("/api/ab-test/variant/button_color", json={"session_id": visitor})
+    return answer.json() if answer.status_code == 200 else {}
+
+
+def test_a_marketer_writes_an_experiment_starts_it_sees_exposures_and_stops_it(site):
+    browser, server, address = site
+    with walk(browser, address, "a new experiment") as tab:
+        tab.before_pages(SIGNED_IN)
+        tab.go(f"{address}/experiments")
+        until(lambda: shown(tab, "#new-experiment"), "a place for a new one")
+        typed(tab, "section[aria-labelledby=new-experiment] input", "split")
+        until(lambda: "already" in str(shown(tab, "#name-hint")), "the name is taken")
+        typed(tab, "section[aria-labelledby=new-experiment] input", "button_color")
+        tab.click("section[aria-labelledby=new-experiment] button")
+        until(lambda: shown(tab, ".variant-form legend"), "the form of a new one")
+        assert shown(tab, ".variant-form legend")[:2] == ["A · control", "B"]
+        typed(tab, "[id='variants.1.weight']", "60", "change")
+        until(
+            lambda: "sum to 1.1" in str(shown(tab, "[id='wrong-variants.B.weight']")),
+            "the mistake at its field",
+        )
+        assert (
+            tab.run("document.querySelector('[id=\"variants.1.weight\"]').getAttribute('aria-invalid')")
+            == "true"
+        )
+        typed(tab, "[id='variants.0.weight']", "40", "change")
+        until(lambda: not shown(tab, "[id='wrong-variants.B.weight']"), "it is corrected")
+        typed(tab, "[id='variants.1.config']", '{"color": "red"}')
+        typed(tab, "#publish-note", "The first try")
+        until(
+            lambda: tab.run("!document.querySelector('section[aria-labelledby=publish] button').disabled"),
+            "it may be published",
+        )
+        tab.click("section[aria-labelledby=publish] button.primary")
+        until(lambda: shown(tab, ".start-stop, .choices button.primary"), "it is there")
+        until(lambda: "not started" in str(shown(tab, ".model-head .band")), "and a draft")
+    text = server.client.get("/api/experiments/button_color").json()["text"]
+    assert 'config = { color = "red" }' in text
+
+    with walk(browser, address, "an experiment that is started") as tab:
+        tab.before_pages(SIGNED_IN)
+        tab.go(f"{address}/experiments/button_color")
+        until(lambda: "Start" in shown(tab, ".choices button.primary"), "it may be started")
+        press_button = "[...document.querySelectorAll('.choices button')].find((each) => each.textContent === '{}').focus()"
+        tab.run(press_button.format("Start"))
+        press(tab, "Enter")
+        until(lambda: shown(tab, "#start-note"), "the reason is asked for")
+        typed(tab, "#start-note", "The texts are approved")
+        tab.click(".start-stop button.primary")
+        until(lambda: shown(tab, ".model-head .band") == ["running"], "it runs")
+        until(lambda: ask_variant(server, "v-0").get("in_experiment"), "visitors are assigned")
+        for n in range(1, 20):
+            ask_variant(server, f"v-{n}")
+        until(lambda: exposures(server) == 20, "exposures are counted")
+        tab.go(f"{address}/experiments/button_color")
+        until(lambda: "20" in shown(tab, ".figures dd"), "the page counts them")
+        tab.run("document.querySelector('section[aria-labelledby=try] select').focus()")
+        typed(tab, "section[aria-labelledby=try] select", "visitor_id", "change")
+        typed(tab, "section[aria-labelledby=try] input", "v-0")
+        tab.click("section[aria-labelledby=try] form button")
+        until(
+            lambda: shown(tab, ".tried b") == [ask_variant(server, "v-0")["variant"]],
+            "the assignment as it is",
+        )
+
+    with walk(
+        browser, address, "a running experiment is edited, on a phone, in Persian", width=390, scheme="dark"
+    ) as tab:
+        tab.before_pages(SIGNED_IN)
+        tab.go(f"{address}/experiments/button_color?view=edit&lang=fa")
+        until(lambda: shown(tab, ".variant-form"), "its form")
+        assert tab.run("document.querySelector('[id=\"variants.1.weight\"]').disabled"), (
+            "nobody is to be moved"
+        )
+        assert not tab.run("document.querySelector('#coverage').disabled")
+
+    with walk(browser, address, "an experiment that is stopped") as tab:
+        tab.before_pages(SIGNED_IN)
+        tab.go(f"{address}/experiments/button_color")
+        until(lambda: "Stop" in shown(tab, ".choices button"), "it may be stopped")
+        tab.click(".choices button")
+        typed(tab, "#winner", "B", "change")
+        typed(tab, "#start-note", "B sells more")
+        tab.click(".start-stop button.primary")
+        until(lambda: "Everybody gets B now." in str(shown(tab, ".model-head")), "B has won")
+        until(
+            lambda: (
+                ask_variant(server, "late")
+                == {
+                    "test_name": "button_color",
+                    "variant": "B",
+                    "config": {"color": "red"},
+                    "in_experiment": False,
+                }
+            ),
+            "everybody gets it",
+        )
+        assert exposures(server) == 20
+        tab.go(f"{address}/experiments/button_color?view=versions")
+        until(lambda: len(shown(tab, "table.versions tbody tr")) == 3, "every version")
+        assert ["stopped" in each for each in shown(tab, "table.versions tbody tr")] == [True, False, False]
+
+
 CHAT = "document.querySelector('iframe').contentDocument.body.lastElementChild.shadowRoot"
 
 

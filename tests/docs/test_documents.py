@@ -48,6 +48,30 @@ def test_no_document_has_a_chapter_twice(name):
     assert len(chapters) == len(set(chapters))
 
 
+def test_the_index_of_documents_has_every_document():
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"\]\(([a-z-]+\.md)\)", index))
+    assert listed == {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+
+
+def test_every_picture_is_shown_and_all_of_them_are_small():
+    text = "".join((ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS)
+    pictures = list((ROOT / "docs" / "pictures").iterdir())
+    assert [each.name for each in pictures if f"pictures/{each.name})" not in text] == []
+    assert max(each.stat().st_size for each in pictures) < 150_000
+    assert sum(each.stat().st_size for each in pictures) < 1_500_000
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/README.md", "docs/tutorial.md", "docs/pages.md"])
+def test_every_link_to_a_chapter_leads_to_one(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", text):
+        linked = (ROOT / name).parent / target if target else ROOT / name
+        headings = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
+        chapters = {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+        assert anchor in chapters, f"{target}#{anchor}"
+
+
 def test_the_map_has_every_package_and_only_those():
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
         "root_packages"

@@ -1,4 +1,4 @@
-"""README.md's commands, in its order, in one shell session that begins with a fresh copy and no data.
+"""The commands of README.md and of docs/tutorial.md, in their order, in one shell session that begins with a fresh copy and no data.
 
 The session has a network of its own, so that the ports which the README names are free. Only the installation by
 `make setup` is replaced, by the environment that runs this test and the pages that it has built, and the invented company has fewer people.
@@ -22,6 +22,7 @@ from deploy.kafka.broker import find_jars
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 STARTING_SECONDS = 240
 LEADS = "250"
 """Of the invented company. Scoring 400 would be half of the time that the walk takes."""
@@ -190,6 +191,34 @@ class Walk:
 
 def test_the_readme_works_from_top_to_kafka(session):
     walk_embedded(session)
+
+
+def test_the_tutorial_works_from_top_to_bottom(session):
+    the = Walk(TUTORIAL)
+    session.start(the("leadstream serve$"), until="Leadstream serves http://127.0.0.1:8000")
+    sent = json.loads(session.run(f"{the('^curl .*v1/events')} 2>/dev/null"))
+    assert [each["outcome"] for each in sent["events"]] == ["applied"] * 4
+    explain = the("explain ada$")
+    demo = r"^    Asked for a demo +\+{} "
+    assert re.search(demo.format(25), session.run(explain), re.MULTILINE)
+    assert '"rule":"Asked for a demo"' in session.run(the("^curl localhost:8000/api/leads/ada$"))
+
+    session.run(the("models show rules > rules.toml$"))
+    session.run(the("^sed .*rules.toml$"))
+    assert facts(session.run(the("what-if rules.toml$")))["that rise"] == "1"
+    assert re.search(demo.format(25), session.run(explain), re.MULTILINE), "what-if changes nothing"
+    assert "Model rules, version 2, is active." in session.run(the("publish rules.toml --based-on 1"))
+    assert re.search(r"^\+.*points = 35", session.run(the("models diff rules 1 2$")), re.MULTILINE)
+    assert re.search(demo.format(35), session.run(the("explain ada$")), re.MULTILINE)
+
+    stream = session.start(the("^curl -N localhost:8000/api/changes"), until="event: reset")
+    session.run(the("> visits.jsonl$"))
+    assert session.run(the("produce.py < visits.jsonl$")).strip() == ""
+    deadline = time.monotonic() + STARTING_SECONDS
+    while '"lead_id":"bo","model":"rules"' not in stream.output.read_text(encoding="utf-8"):
+        assert time.monotonic() < deadline, "the subscriber receives the score of bo"
+        time.sleep(0.1)
+    the.end()
 
 
 @pytest.mark.soak

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from authoring.experiment_texts import active_experiments
 from gateway.access import RateLimit, read_access
 from gateway.answers import RequestProblem, answer_to_problem
 from gateway.api import ab_test
@@ -14,8 +15,9 @@ from gateway.door.services import open_door
 from gateway.ports import LogUnavailable, Ports
 from schemas.decode import decode_source
 from schemas.events import ConversionRecorded, ExperimentExposed
-from scoring.experiments.assignment import assign_variant
-from scoring.experiments.experiment_text import built_in_experiments_by_name, compile_experiment
+from scoring.editing.experiment_edits import text_with_status
+from scoring.experiments.assignment import assign_variant, built_in_experiments
+from scoring.experiments.experiment_text import compile_experiment
 
 pytestmark = pytest.mark.anyio
 
@@ -31,14 +33,20 @@ config = { model = "fit_engagement" }
 [goals.bought]
 event = "purchase_made"
 """
-GREETING = built_in_experiments_by_name()["greeting_message"]
+GREETING_TEXT = built_in_experiments()["greeting_message"]
+GREETING = compile_experiment(GREETING_TEXT)
 
 
 class House:
-    def __init__(self, experiments=None, **ports):
+    def __init__(self, texts=None, **ports):
+        """`texts`: of the experiments that are active."""
         self.log = []
         self.failure = None
-        named = {} if experiments is None else {"experiments": experiments}
+
+        async def experiments(_tenant):
+            return active_experiments(texts, [])
+
+        named = {} if texts is None else {"experiments": experiments}
         self.ports = Ports(append=self.append, database_url="", now=lambda: NOW, **named, **ports)
         self.app = FastAPI()
         open_door(self.app, self.ports, None)
@@ -69,7 +77,7 @@ def house():
 
 async def test_a_visitor_is_told_its_variant_and_the_exposure_is_in_the_log(house):
     answer = await house.ask("variant/greeting_message", {"session_id": "sess_123"})
-    variant = assign_variant(GREETING, "sess_123").variant
+    variant = assign_variant(GREETING, "sess_123", NOW).variant
     assert answer.status_code == 200
     assert answer.json() == {
         "test_name": "greeting_message",
@@ -115,7 +123,7 @@ async def test_a_known_person_is_named_in_the_exposure(house):
 
 
 async def test_who_is_not_covered_sees_the_control_and_is_not_exposed():
-    house = House({"greeting_message": GREETING._replace(coverage=0.0)})
+    house = House({"greeting_message": GREETING_TEXT.replace("coverage = 1.0", "coverage = 0.0")})
     answer = (await house.ask("variant/greeting_message", {"session_id": "s"})).json()
     assert (answer["variant"], answer["in_experiment"]) == ("A", False)
     assert answer["config"] == {"text": "Hi! Welcome to YouShop!"}
@@ -123,16 +131,16 @@ async def test_who_is_not_covered_sees_the_control_and_is_not_exposed():
 
 
 async def test_a_stopped_experiment_shows_its_winner_and_exposes_nobody():
-    house = House({"greeting_message": GREETING._replace(status="stopped", winner="B")})
+    house = House({"greeting_message": text_with_status(GREETING_TEXT, "stopped", "B")})
     answer = (await house.ask("variant/greeting_message", {"session_id": "s"})).json()
     assert (answer["variant"], answer["in_experiment"], house.log) == ("B", False, [])
 
 
 async def test_an_experiment_of_models_assigns_leads():
     experiment = compile_experiment(MODELS)
-    house = House({"scoring-model": experiment})
+    house = House({"scoring-model": MODELS})
     answer = (await house.ask("variant/scoring-model", {"lead_id": "lead-7"})).json()
-    assert answer["config"] == assign_variant(experiment, "lead-7").variant.config
+    assert answer["config"] == assign_variant(experiment, "lead-7", NOW).variant.config
     assert (house.events[0].lead_id, house.events[0].visitor_id) == ("lead-7", None)
     refused = await house.ask("variant/scoring-model", {"session_id": "s"})
     assert (refused.status_code, refused.json()["error"]["field"]) == (422, "lead_id")

@@ -484,7 +484,7 @@ async def test_one_tenant_sees_and_changes_nothing_of_another(database_url):
 
 
 async def test_every_operation_needs_a_key_and_a_token_that_may_only_write_reads_nothing(database_url):
-    read_by_post = {"test_rule", "check", "what-if", "session", "user", "test", "preview", "backtest"}
+    read_by_post = {"test_rule", "check", "what-if", "session", "user", "test", "try", "preview", "backtest"}
     async with serving(database_url) as (app, http):
         made = await make_data(http)
         for operation in DOCUMENTED:

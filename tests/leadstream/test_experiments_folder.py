@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from command_line import leadstream_here
 
-from leadstream.experiments_folder import active_experiments
+from leadstream.experiments_folder import initial_texts
 from leadstream.settings import SettingError, read_settings
-from scoring.experiments.experiment_text import built_in_experiments_by_name
+from scoring.experiments.assignment import built_in_experiments
+from scoring.experiments.experiment_text import built_in_experiments_by_name, compile_experiment
 
 MINE = """
 name = "{name}"
@@ -28,16 +29,16 @@ def folder(tmp_path: Path, **files: str) -> Path:
 
 
 def test_without_a_folder_the_shipped_ones_are_in_force():
-    assert active_experiments(None) == built_in_experiments_by_name()
+    assert initial_texts(None) == built_in_experiments()
     assert sorted(built_in_experiments_by_name()) == ["greeting_message", "question_flow"]
 
 
 def test_a_folder_adds_experiments_and_replaces_shipped_ones(tmp_path: Path):
     given = folder(tmp_path, page=MINE.format(name="page"), x=MINE.format(name="question_flow"))
-    found = active_experiments(given)
+    found = initial_texts(given)
     assert sorted(found) == ["greeting_message", "page", "question_flow"]
-    assert [variant.name for variant in found["question_flow"].variants] == ["old", "new"]
-    assert found["greeting_message"] == built_in_experiments_by_name()["greeting_message"]
+    assert [each.name for each in compile_experiment(found["question_flow"]).variants] == ["old", "new"]
+    assert found["greeting_message"] == built_in_experiments()["greeting_message"]
 
 
 @pytest.mark.parametrize(

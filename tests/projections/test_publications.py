@@ -3,8 +3,9 @@
 from projection_records import PARTITIONS, START, TENANT, at, published, recorded
 
 from projections.facts import changes_of_record
-from projections.rows import WORKFLOWS, PublicationRow
-from schemas.activity import ModelChanged, ModelRemoved, SettingsChanged, WorkflowsChanged
+from projections.rows import PublicationRow
+from schemas.activity import ExperimentChanged, ModelChanged, ModelRemoved, SettingsChanged, WorkflowsChanged
+from schemas.publications import WORKFLOWS
 
 
 def rows_of(said):
@@ -34,6 +35,15 @@ def test_the_workflows_of_a_tenant_are_a_row_under_a_name_that_no_model_has():
     assert rows_of(said) == [
         PublicationRow(
             TENANT, WORKFLOWS, 2, "text", False, "ada", "why", "workflow_created 5", at(0), folding=2
+        )
+    ]
+
+
+def test_an_experiment_is_a_row_under_a_name_that_no_model_has():
+    published = ExperimentChanged(TENANT, "", START, "greeting", 3, "text", "ada", "why", "started")
+    assert rows_of(published) == [
+        PublicationRow(
+            TENANT, "#experiment:greeting", 3, "text", False, "ada", "why", "started", at(0), folding=1
         )
     ]
 

@@ -17,6 +17,7 @@ from schemas.activity import (
     Activity,
     ErasureRecorded,
     EventNoted,
+    ExperimentChanged,
     IdentityAttached,
     IdentityCompleted,
     IdentityDelta,
@@ -525,6 +526,7 @@ ACTIVITIES: list[Activity] = [
     WorkflowsChanged(
         tenant="t", lead_id="", recorded_at=1, version=3, text="é", by="x", change="y", folding=3
     ),
+    ExperimentChanged("t", "", 1, "greeting", 3, "é", by="x", note="y", change="started"),
     WorkflowMomentCame(tenant="t", lead_id="", recorded_at=2, workflow_id=4, scheduled_for=1),
     ErasureRecorded(tenant="t", lead_id="", recorded_at=2, salt="00" * 16, hashes=["11" * 8]),
 ]

@@ -1,6 +1,7 @@
 """Who gets which variant: GrowthBook's published test vectors, and what must hold for every visitor."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from scoring.experiments.assignment import (
     Variant,
     assign_variant,
     equal_weights,
+    experiment_phase,
     hash_fraction,
+    hashed_variant,
     is_in_namespace,
     range_index,
     variant_ranges,
@@ -28,6 +31,13 @@ GOALS = (Goal("demo", (GoalEvent("demo_requested"),)),)
 
 def named(section):
     return [pytest.param(*case[1:], id=case[0]) for case in VECTORS[section]]
+
+
+NOW = datetime(2030, 1, 31, 12, tzinfo=UTC)
+
+
+def assigned(experiment, unit):
+    return assign_variant(experiment, unit, NOW)
 
 
 # GrowthBook's vectors
@@ -72,8 +82,8 @@ def test_experiments_run_as_at_growthbook(user, given, variation, included):
         coverage=given.get("coverage", 1),
         namespace=ExperimentNamespace(*given["namespace"]) if "namespace" in given else None,
     )
-    assigned = assign_variant(experiment, user)
-    assert (assigned.variant.name, assigned.included) == (str(variation), included)
+    chosen = assigned(experiment, user)
+    assert (chosen.variant.name, chosen.included) == (str(variation), included)
 
 
 def test_a_character_beyond_the_basic_plane_is_hashed_as_two_as_a_browser_has_it():
@@ -97,8 +107,8 @@ def experiment_of(shares, version=2, coverage=1.0, **given):
 
 @given(VISITORS, SHARES, st.sampled_from([1, 2]), st.floats(0, 1))
 def test_the_same_visitor_always_gets_the_same_variant(visitor, shares, version, coverage):
-    first = assign_variant(experiment_of(shares, version, coverage), visitor)
-    assert first == assign_variant(experiment_of(shares, version, coverage), visitor)
+    first = assigned(experiment_of(shares, version, coverage), visitor)
+    assert first == assigned(experiment_of(shares, version, coverage), visitor)
 
 
 @given(SHARES, st.sampled_from([1, 2]))
@@ -118,7 +128,7 @@ def test_every_variant_holds_its_share_of_the_buckets(shares, version):
 @given(VISITORS, SHARES, st.floats(0, 1), st.floats(0, 1))
 def test_another_coverage_moves_nobody_between_variants(visitor, shares, one, other):
     less, more = sorted((one, other))
-    before, after = (assign_variant(experiment_of(shares, coverage=each), visitor) for each in (less, more))
+    before, after = (assigned(experiment_of(shares, coverage=each), visitor) for each in (less, more))
     if before.included:
         assert after == before
     if not after.included:
@@ -129,7 +139,7 @@ def test_another_coverage_moves_nobody_between_variants(visitor, shares, one, ot
 @given(VISITORS, st.floats(0, 1))
 def test_two_halves_of_a_namespace_never_share_a_visitor(visitor, cut):
     sides = (ExperimentNamespace("chat", 0, cut), ExperimentNamespace("chat", cut, 1))
-    assert sum(assign_variant(experiment_of([1, 1], namespace=side), visitor).included for side in sides) == 1
+    assert sum(assigned(experiment_of([1, 1], namespace=side), visitor).included for side in sides) == 1
 
 
 def test_different_experiments_mix_independently():
@@ -141,7 +151,7 @@ def test_different_experiments_mix_independently():
         built_in_experiments_by_name()["greeting_message"],
     )
     seen = [
-        (assign_variant(flow, f"sess_{n}").variant.name, assign_variant(greeting, f"sess_{n}").variant.name)
+        (assigned(flow, f"sess_{n}").variant.name, assigned(greeting, f"sess_{n}").variant.name)
         for n in range(1_000)
     ]
     assert all(abs(seen.count((one, other)) - 250) < 69 for one in "AB" for other in "AB")
@@ -149,10 +159,25 @@ def test_different_experiments_mix_independently():
 
 def test_a_stopped_experiment_shows_everybody_its_winner():
     stopped = experiment_of([1, 1], status="stopped")
-    assert {assign_variant(stopped, str(n)).variant.name for n in range(20)} == {"v0"}
+    assert {assigned(stopped, str(n)).variant.name for n in range(20)} == {"v0"}
     won = stopped._replace(winner="v1")
-    assert {assign_variant(won, str(n)).variant.name for n in range(20)} == {"v1"}
-    assert not assign_variant(won, "1").included
+    assert {assigned(won, str(n)).variant.name for n in range(20)} == {"v1"}
+    assert not assigned(won, "1").included
+
+
+@given(VISITORS)
+def test_nobody_is_assigned_before_the_start_after_the_end_or_in_a_draft(visitor):
+    hour = timedelta(hours=1)
+    running = experiment_of([1, 1], starts_at=NOW - hour, ends_at=NOW + hour)
+    assert assigned(running, visitor) == hashed_variant(running, visitor)
+    for each, phase in (
+        (running._replace(starts_at=NOW + timedelta(microseconds=1)), "scheduled"),
+        (running._replace(ends_at=NOW), "ended"),
+        (running._replace(status="draft"), "draft"),
+    ):
+        assert experiment_phase(each, NOW) == phase
+        assert assigned(each, visitor) == (each.control, False)
+    assert experiment_phase(running._replace(starts_at=NOW), NOW) == "running"
 
 
 # Champion and challenger
@@ -178,5 +203,5 @@ def test_a_variant_carries_the_config_that_a_lead_gets_and_the_control_applies_o
     bucket = hash_fraction("scoring_model", lead, 2)
     expected = "fit_engagement" if 0.8 <= bucket < 0.9 else "temperature"
     experiment = compile_experiment(DUEL)
-    assert assign_variant(experiment, lead).variant.config == {"model": expected}
-    assert assign_variant(experiment, lead).included == (bucket < 0.4 or 0.8 <= bucket < 0.9)
+    assert assigned(experiment, lead).variant.config == {"model": expected}
+    assert assigned(experiment, lead).included == (bucket < 0.4 or 0.8 <= bucket < 0.9)

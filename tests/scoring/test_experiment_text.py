@@ -115,7 +115,7 @@ def test_what_is_left_out_is_the_simplest():
         (
             'about = "Which',
             'status = "paused"\nabout = "Which',
-            "line 2, status: is running or stopped, not 'pa",
+            "line 2, status: is running, draft or stopped, not 'pa",
         ),
         ('about = "Which', 'unit = "page"\nabout = "Which', "line 2, unit: is visitor or lead, not 'page'"),
         (
@@ -158,6 +158,12 @@ def test_what_is_left_out_is_the_simplest():
             "line 26, goals.trial, conversion: wants a conversion type",
         ),
         ('about = "A trial began."', "about = 1", "line 24, goals.trial, about: wants a text"),
+        ("coverage = 0.25", "starts_at = 2030-01-31", "line 3, starts_at: is a moment with an offset"),
+        (
+            "coverage = 0.25",
+            "ends_at = 2030-01-31T00:00:00Z\nstarts_at = 2030-01-31T00:00:00Z",
+            "line 3, ends_at: is not later than starts_at",
+        ),
         ("weight = 0.3334", "weight = = 0.3334", "line 17: Invalid value"),
     ],
 )

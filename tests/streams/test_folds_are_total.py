@@ -24,6 +24,7 @@ from schemas.envelope import Campaign, Context, Event
 from schemas.moment import EARLIEST_MS, LATEST_MS, moment
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY, PARTITION_WIDE_KEY, lead_key, partition_of
+from scoring.experiments.assignment import built_in_experiments
 from scoring.features.erased_people import PersonName, hash_of_name
 from scoring.features.features import Features, Session, encode_delta, encode_features, evolve, put_session
 from scoring.features.signals import EFFECT_BY_EVENT_TYPE, SignalCatalogue
@@ -355,6 +356,7 @@ def hashes_of(lead_id):
 
 to_everybody = {"tenant": st.just("default"), "lead_id": st.just(""), "recorded_at": clocks}
 to_whom = {"tenant": st.just("default"), "lead_id": leads, "recorded_at": clocks}
+EXPERIMENT = built_in_experiments()["greeting_message"]
 activities = st.one_of(
     st.builds(
         a.IdentityAttached, **to_whom, identity=identities, epoch=epochs, home=leads, features=features(), path=paths,
@@ -376,6 +378,7 @@ activities = st.one_of(
     st.builds(
         a.WorkflowsChanged, **to_everybody, version=st.integers(1, 9), text=st.sampled_from(["", WORKFLOWS, watching('"manual"')]),
     ),
+    st.builds(a.ExperimentChanged, **to_everybody, experiment=st.just("greeting_message"), version=st.integers(1, 9), text=st.just(EXPERIMENT)),
     st.builds(a.WorkflowMomentCame, **to_everybody, workflow_id=st.sampled_from([1, 8, 99]), scheduled_for=clocks),
     st.builds(a.ErasureRecorded, **to_everybody, salt=st.sampled_from(["00" * 16, "11" * 16]), hashes=leads.map(hashes_of)),
 )  # fmt: skip
@@ -407,6 +410,7 @@ def test_every_kind_of_activity_is_drawn():
         a.RedirectChanged,
         a.TimePassed,
         a.WorkflowsChanged,
+        a.ExperimentChanged,
         a.WorkflowMomentCame,
         a.ErasureRecorded,
     }

@@ -1,14 +1,16 @@
 // Experiments and their results, as the API has them, and what they mean in a sentence.
 
-import { Refused } from "../api";
+import { may, Refused } from "../api";
 import { number, text } from "../text";
 import type { Texts } from "../texts/en";
 
 export type Sign = { event: string; named: string | null };
 export type Goal = { name: string; about: string; counts: Sign[] };
 export type Variant = { name: string; weight: number; config: unknown };
+export type Phase = "draft" | "scheduled" | "running" | "ended" | "stopped";
 export type Experiment = {
-  name: string; about: string; status: "running" | "stopped"; winner: string | null; unit: "visitor" | "lead"; coverage: number; window_days: number;
+  name: string; about: string; status: "draft" | "running" | "stopped"; phase: Phase; winner: string | null; unit: "visitor" | "lead"; coverage: number; window_days: number; starts_at: string | null; ends_at: string | null;
+  version: number; published_at: string | null; by: string | null; note: string | null; change: string | null;
   control: string; variants: Variant[]; goals: Goal[];
 };
 export type Verdict = "too_early" | "higher" | "lower" | "no_difference" | "unreliable";
@@ -20,13 +22,16 @@ export type Results = {
   exposed: number; saw_several: number; unknown: number; since: string | null; until: string | null; variants: VariantResult[];
   balance: { chi_square: number; p: number; verdict: "ok" | "no leads" | "mismatch" }; needed: Record<string, Needed>;
 };
-export type Report = { experiment: Experiment; results: Results; as_of: string };
+export type Report = { experiment: Experiment; text: string; results: Results; as_of: string };
 export type LeadOfVariant = { lead_id: string | number; name: string | null; company: string | null; anonymous: boolean; variant: string; exposed_at: string; goals: string[]; saw_several: boolean };
 
 export const EXPERIMENTS = "/api/experiments";
 export const LIFTS = [0.05, 0.1, 0.2, 0.5];
 export const DEFAULT_LIFT = 0.1;
 
+export const experimentPath = (name: string, rest = ""): string => `${EXPERIMENTS}/${encodeURIComponent(name)}${rest}`;
+export const mayEdit = (): boolean => may("author");
+export const phaseName = (phase: Phase): string => text(`phase_${phase}`);
 export const experimentAddress = (name: string): string => `/experiments/${encodeURIComponent(name)}`;
 export const reasonOf = (error: unknown): string => (error instanceof Refused ? error.message : text("off"));
 

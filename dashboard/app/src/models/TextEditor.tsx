@@ -1,4 +1,4 @@
-// The text of the model. CodeMirror lives in a shadow root: there it adopts its style sheets, which the Content-Security-Policy
+// A text of TOML: of a model, or of an experiment. CodeMirror lives in a shadow root: there it adopts its style sheets, which the Content-Security-Policy
 // admits; in the document it would add <style> elements, which the policy refuses.
 
 import { defaultKeymap, history, historyKeymap } from "@codemirror/commands";
@@ -8,9 +8,16 @@ import { lintGutter, lintKeymap, setDiagnostics } from "@codemirror/lint";
 import { EditorState } from "@codemirror/state";
 import { drawSelection, EditorView, highlightActiveLine, highlightActiveLineGutter, keymap, lineNumbers } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
+import type { ReadonlySignal, Signal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { text as catalogue } from "../text";
-import { checked, cursorLine, goTo, setText, text } from "./editing";
+import * as model from "./editing";
+import type { Problem } from "./editing";
+
+export type EditedText = {
+  text: ReadonlySignal<string>; setText: (next: string) => void; cursorLine?: Signal<number>; goTo: ReadonlySignal<{ line: number } | null>;
+  checked: ReadonlySignal<{ text: string; problem: Problem | null } | null>;
+};
 
 // Custom properties reach into the shadow root, so both colour schemes come from the page's own style sheet.
 const colours = HighlightStyle.define([
@@ -31,7 +38,8 @@ const theme = EditorView.theme({
   ".cm-diagnostic": { padding: "6px 10px", maxWidth: "24rem", whiteSpace: "normal" },
 });
 
-export default function TextEditor({ label }: { label: string }) {
+export default function TextEditor({ label, edited = model }: { label: string; edited?: EditedText }) {
+  const { text, setText, cursorLine, goTo, checked } = edited;
   const host = useRef<HTMLDivElement>(null);
   useEffect(() => {
     if (!host.current) return undefined;
@@ -49,7 +57,7 @@ export default function TextEditor({ label }: { label: string }) {
           EditorView.contentAttributes.of({ "aria-label": label, "aria-describedby": "text-problem", spellcheck: "false", dir: "ltr" }),
           EditorView.updateListener.of((update) => {
             if (update.docChanged) setText(update.state.doc.toString());
-            if (update.selectionSet || update.docChanged) cursorLine.value = update.state.doc.lineAt(update.state.selection.main.head).number;
+            if (cursorLine && (update.selectionSet || update.docChanged)) cursorLine.value = update.state.doc.lineAt(update.state.selection.main.head).number;
           }),
         ],
       }),

@@ -11,7 +11,11 @@ type Listed = { version: number; at: string | null; by: string | null; note: str
 type Change = { of: "rule" | "criterion" | "setting"; change: "added" | "removed" | "changed"; name: string; section: string | null; fields: { field: string; before: string | null; after: string | null }[] };
 type Compared = { from: number; to: number; diff: string; changes: Change[] };
 
-export function Versions() {
+export type Versioned = { path: (rest: string) => string; current: number | undefined; mayRollBack: boolean; reopen: () => Promise<void> };
+const model = (): Versioned => ({ path: (rest) => apiPath(rest), current: published.value?.version, mayRollBack: mayPublish.value, reopen: () => openModel(modelName.value, null, new AbortController().signal) });
+
+/** The versions of the model that is open, or of another text. */
+export function Versions({ of = model() }: { of?: Versioned }) {
   const versions = useSignal<Listed[]>([]);
   const next = useSignal<number | null>(null);
   const compared = useSignal<Compared | null>(null);
@@ -19,21 +23,21 @@ export function Versions() {
   const pair = query.value.get("compare");
 
   const load = async (offset = 0) => {
-    const page = await read<{ versions: Listed[]; next_offset: number | null }>(apiPath(`/versions?limit=50&offset=${offset}`));
+    const page = await read<{ versions: Listed[]; next_offset: number | null }>(of.path(`/versions?limit=50&offset=${offset}`));
     versions.value = offset ? [...versions.value, ...page.versions] : page.versions;
     next.value = page.next_offset;
   };
-  useEffect(() => { load().catch((error) => { failure.value = reasonOf(error); }); }, [modelName.value, published.value?.version]);
+  useEffect(() => { load().catch((error) => { failure.value = reasonOf(error); }); }, [of.path(""), of.current]);
   useEffect(() => {
     compared.value = null;
     if (!pair) return;
-    read<Compared>(apiPath(`/versions?diff=${encodeURIComponent(pair)}`)).then((answer) => { compared.value = answer; failure.value = null; }, (error) => { failure.value = reasonOf(error); });
-  }, [pair, modelName.value]);
+    read<Compared>(of.path(`/versions?diff=${encodeURIComponent(pair)}`)).then((answer) => { compared.value = answer; failure.value = null; }, (error) => { failure.value = reasonOf(error); });
+  }, [pair, of.path("")]);
 
   const [from, to] = (pair ?? "").split("..").map(Number);
   const choose = (side: "from" | "to", version: number) => {
-    const older = side === "from" ? version : from || Math.max(1, version - 1);
-    const newer = side === "to" ? version : to || (published.value?.version ?? version);
+    const older = side === "from" ? version : from || Math.max(0, version - 1);
+    const newer = side === "to" ? version : to || (of.current ?? version);
     navigate(withQuery({ compare: `${older}..${newer}` }), true);
   };
   return (
@@ -49,11 +53,11 @@ export function Versions() {
               <td key={side}><input type="radio" name={`compare-${side}`} aria-label={`${text(side === "from" ? "compareFrom" : "compareTo")} ${number(each.version)}`} disabled={each.retired}
                 checked={(side === "from" ? from : to) === each.version} onChange={() => choose(side, each.version)} /></td>
             ))}
-            <th scope="row">{number(each.version)}{each.version === published.value?.version && <span class="soft"> · {text("active")}</span>}</th>
+            <th scope="row">{number(each.version)}{each.version === of.current && <span class="soft"> · {text("active")}</span>}</th>
             <td>{each.at && <time dateTime={each.at} title={exactly(each.at)}>{ago(each.at)}</time>}</td>
             <td dir="auto">{each.by ?? (each.shared ? "Leadstream" : "")}</td>
             <td dir="auto">{[each.note, each.change && words(each.change)].filter(Boolean).join(" · ")}{each.fire && ` · ${text("fired")}`}{each.retired && text("retired")}</td>
-            <td>{!each.retired && each.version !== published.value?.version && <RollBack version={each.version} />}</td>
+            <td>{!each.retired && each.version !== of.current && <RollBack version={each.version} of={of} />}</td>
           </tr>
         ))}</tbody>
       </table></div>
@@ -63,20 +67,20 @@ export function Versions() {
   );
 }
 
-function RollBack({ version }: { version: number }) {
+function RollBack({ version, of }: { version: number; of: Versioned }) {
   const isAsked = useSignal(false);
   const note = useSignal("");
   const failure = useSignal<string | null>(null);
   const go = async () => {
     try {
-      await send(apiPath("/rollback"), { version, note: note.value.trim() || null, ...(author() && { by: author() }) });
-      await openModel(modelName.value, null, new AbortController().signal);
+      await send(of.path("/rollback"), { version, note: note.value.trim() || null, ...(author() && { by: author() }) });
+      await of.reopen();
     } catch (error) {
       failure.value = reasonOf(error);
     }
   };
   if (!isAsked.value) {
-    return <button type="button" disabled={!mayPublish.value} title={mayPublish.value ? undefined : text("mayNotPublish")} onClick={() => { isAsked.value = true; }}>{text("rollBack")}<span class="unseen"> {number(version)}</span></button>;
+    return <button type="button" disabled={!of.mayRollBack} title={of.mayRollBack ? undefined : text("mayNotPublish")} onClick={() => { isAsked.value = true; }}>{text("rollBack")}<span class="unseen"> {number(version)}</span></button>;
   }
   return (
     <form class="roll-back" onSubmit={(event) => { event.preventDefault(); void go(); }}>

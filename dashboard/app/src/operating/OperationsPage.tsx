@@ -17,6 +17,7 @@ type Operations = {
   ready: boolean; reason: string | null; backlog: number | null; stages: Stage[]; rebuild: { done: number; of: number } | null;
   dead_letters: { reason: string; count: number }[]; deliveries: Record<string, number>;
 };
+const openDeliveries = (now: Operations) => Object.entries(now.deliveries).filter(([, count]) => count);
 const EVERY_MS = 2_000;
 
 export default function OperationsPage() {
@@ -58,7 +59,7 @@ function HowFar() {
             <tr key={each.stage}><th scope="row">{words(each.stage)}</th><td class="points">{counted(each.behind)}</td><td class="points">{each.age_seconds === null ? text("unknown") : `${number(each.age_seconds, 1)} s`}</td><td class="points">{number(each.unowned)}</td></tr>
           ))}</tbody></table></div>
         {now.rebuild && <p><label>{text("rebuildRuns")} <progress value={now.rebuild.done} max={now.rebuild.of || 1} /></label> {number(Math.floor((100 * now.rebuild.done) / (now.rebuild.of || 1)))} %</p>}
-        {Object.entries(now.deliveries).length > 0 && <p><a href="/workflows?status=dead">{text("deliveriesOpen")}</a>: {Object.entries(now.deliveries).map(([status, count]) => `${words(status)} ${number(count)}`).join(" · ")}</p>}
+        {openDeliveries(now).length > 0 && <p><a href="/workflows?status=dead">{text("deliveriesOpen")}</a>: {openDeliveries(now).map(([status, count]) => `${words(status)} ${number(count)}`).join(" · ")}</p>}
       </>}
     </section>
   );

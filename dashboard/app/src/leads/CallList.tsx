@@ -31,7 +31,7 @@ export function CallList() {
   const isNarrowed = ["q", "band", "stage", "owner", "silent_days", "snoozed", "as_of"].some((name) => query.value.get(name)) || query.value.get("anonymous") === "false";
   const isEmpty = isLoaded.value && !leads.value.length && !problem.value;
   return (
-    <div class="call-list">
+    <div class={asOf.value ? "call-list is-past" : "call-list"}>
       <Filters />
       <When asOf={asOf.value} begin={Date.now() - SLIDER_DAYS * DAY_MS} note={text("asOfList")} />
       {problem.value && <p class="notice" role="alert">{problem.value}</p>}

@@ -12,7 +12,10 @@ from itertools import groupby, islice
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+from sqlalchemy import select
+
 from authoring.active_models import ActiveRules
+from authoring.new_signals import lines_that_read
 from gateway.answers import RequestProblem
 from gateway.api.causes import EventsById, by_id, cause_of
 from gateway.api.execution_shapes import outcome_text
@@ -30,8 +33,12 @@ from leadstream.operations import explanations
 from leadstream.operations.explained_merges import merge_lines
 from leadstream.past_leads import PAST_LEADS
 from projections import queries
+from projections.backfills import left_of
 from projections.lead_lists import FIRST_PAGE, LeadFilters
+from projections.public_rows import BackfillRow
+from projections.public_tables import backfills
 from projections.workflow_queries import executions_of_lead
+from schemas.control import EVERY_TENANT
 from schemas.envelope import ANONYMOUS_PREFIX
 
 CHANGES_SHOWN = 10
@@ -82,9 +89,27 @@ async def _explanation(database_url: str, request: ExplainRequest, now: datetime
             lead = await _lead_row(ask, request.tenant, request.lead_id)
             explained = await explain_lead(ask, PAST_LEADS, active, lead, moment)
             histories = await _lead_histories(ask, request, moment, explained)
+            (counting,) = await ask.all(
+                select(backfills).where(
+                    (backfills.c.tenant == request.tenant) | (backfills.c.tenant == EVERY_TENANT),
+                    backfills.c.completed_at.is_(None),
+                )
+            )
     finally:
         await store.close()
-    return list(_lines_of_lead(request, explained, histories, active, moment))
+    lines = list(_lines_of_lead(request, explained, histories, active, moment))
+    return lines + [_line_of_backfill(row) for row in counting if row["model"] in explained.scores]
+
+
+def _line_of_backfill(row: Row) -> str:
+    """Which lines of a model do not count every event of the past, and how much is left to count."""
+    counted = BackfillRow(**row)
+    names = ", ".join(lines_that_read(counted.text, set(counted.signals.values())))
+    left = left_of(counted)
+    if counted.from_now:
+        return f"{counted.model}: {names} counts from {counted.requested_at:%Y-%m-%d} on only."
+    how_much = "" if left is None else f" ({left[0]} of {left[1]} records are left)"
+    return f"{counted.model}: earlier events are still being counted for {names}{how_much}."
 
 
 def _lines_of_lead(

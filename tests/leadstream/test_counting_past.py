@@ -10,6 +10,7 @@ import projections.backfills
 from leadstream.console import Failure
 from leadstream.operations import publishing
 from leadstream.operations.counting_past import count_next, note_done
+from leadstream.operations.explain import ExplainRequest, explanation_of_lead
 from leadstream.operations.open_store import open_store
 from leadstream.settings import Settings
 from schemas import events as e
@@ -132,6 +133,10 @@ def test_from_now_counts_nothing_earlier(store, model):
     assert publishing.count_earlier_events(store, publication) == ["Counted from now on only: prices."]
     produce(store, LATER)
     assert sum(totals(store).values()) == expected(LATER)
+    lines = explanation_of_lead(
+        store.database_url, ExplainRequest("default", "lead-0", None, None), datetime.now(UTC)
+    )
+    assert any(line.startswith("watched: Looked at prices counts from ") for line in lines)
     assert count_next(store.database_url, datetime.now(UTC)) is None
 
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "docs" / "pictures"
 WIDTH, HEIGHT = 1600, 900
 QUALITY = 70
-SECONDS_UNTIL_STILL = 2.0
+SECONDS_UNTIL_STILL = 5.0
 """Charts move while they appear."""
 
 

@@ -8,8 +8,8 @@ import { language, text } from "../text";
 import { asOf, askReasons, choose, chosen, hasMore, hold, leads, loadMore, model, movements, orderWaits, reasons, showOrder } from "./leadList";
 import { Row, rowId } from "./Row";
 
-const ROW_HEIGHT = 66;
-const NARROW_ROW_HEIGHT = 118;
+const ROW_HEIGHT = 80;
+const NARROW_ROW_HEIGHT = 136;
 const BEYOND = 6;
 const narrow = matchMedia("(max-width: 60rem)");
 

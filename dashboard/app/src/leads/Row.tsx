@@ -55,8 +55,8 @@ export class Row extends Component<RowProps> {
             {reason?.missing && reason.missing.points > 0 && <span>{text("toNext", { points: number(reason.missing.points), band: bandWord(reason.missing.band) })}</span>}
             {reason?.budget ? <span title={text("budget", { amount: number(reason.budget) })}>💰 {shortNumber(reason.budget)}</span> : null}
             {reason?.property && <bdi>🏡 {reason.property}</bdi>}
-            <Flags flags={score?.flags} />
           </span>
+          <span class="then signs"><Flags flags={score?.flags} /></span>
         </span>
         <span role="gridcell" class="counts">{countsOf(lead, model, reason)}</span>
         <span role="gridcell" class="line"><Spark totals={(reason?.totals ?? []).map((each) => each.total)} /></span>

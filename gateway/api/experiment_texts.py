@@ -162,7 +162,7 @@ async def active_version(services: ApiServices, tenant: str, name: str) -> Exper
         "The text, with what the form changes; its first mistake with its place, and why it cannot be published.",
         others={"a mistake": EXAMPLES["checked_wrong"], "refused": EXAMPLES["checked_refused"]},
     ),
-    openapi_extra=request_docs(EXAMPLES["check"]),
+    openapi_extra=request_docs(EXAMPLES["check"], required=False),
 )
 async def check_experiment(request: Request, name: str) -> Response:
     body = await decoded_body(request, ExperimentToCheck)
@@ -233,7 +233,7 @@ async def publish_experiment(request: Request, name: str) -> Response:
 @router.post(
     "/{name}/start",
     summary="Start an experiment, or start a stopped one again",
-    openapi_extra=request_docs(EXAMPLES["note"], body_schema_of(ChangeNote)),
+    openapi_extra=request_docs(EXAMPLES["note"], body_schema_of(ChangeNote), required=False),
     responses=PUBLISHED_ANSWER,
 )
 async def start_experiment(request: Request, name: str) -> Response:
@@ -244,7 +244,7 @@ async def start_experiment(request: Request, name: str) -> Response:
 @router.post(
     "/{name}/stop",
     summary="Stop an experiment: everybody gets the winner, or else the control",
-    openapi_extra=request_docs(EXAMPLES["stop"], body_schema_of(ExperimentToStop)),
+    openapi_extra=request_docs(EXAMPLES["stop"], body_schema_of(ExperimentToStop), required=False),
     responses=PUBLISHED_ANSWER,
 )
 async def stop_experiment(request: Request, name: str) -> Response:

@@ -10,7 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Any, Final, Literal, NamedTuple
 
 from msgspec import DecodeError, json
 
@@ -19,7 +19,7 @@ from schemas.decode import decode_source
 from schemas.envelope import Event
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, PARTITION_WIDE_KEY
-from scoring.features.erased_people import ErasedPeople, NameKind, PersonName
+from scoring.features.erased_people import ErasedPeople
 
 MOST_EVENTS: Final = 1_000
 """Of a tenant that are kept."""
@@ -27,10 +27,10 @@ MOST_TENANTS: Final = 200
 """Those whose events came last are kept."""
 LARGEST_SENT_BYTES: Final = 4_000
 """Of a refused event that are kept, to be shown; a larger one is shown without what was sent."""
-SECRET_FIELDS: Final = frozenset({"lead_signature"})
-"""What proves who somebody is, and is stored nowhere."""
-
-NAME_KINDS: Final[tuple[NameKind, ...]] = get_args(NameKind)
+SECRET_FIELDS: Final = frozenset(
+    {"lead_signature", "authorization", "write_key", "api_key", "token", "password", "secret"}
+)
+"""Fields that may prove who somebody is, wherever they stand."""
 
 DoorOutcome = Literal["taken", "refused", "not_stored"]
 Append = Callable[[Sequence[Outgoing]], Awaitable[None]]
@@ -62,6 +62,8 @@ class RecentEvents:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _erasures: dict[str, int] = field(default_factory=dict)
+    """By tenant: how many names of erased people were known when somebody looked last."""
     _by_tenant: OrderedDict[str, deque[RecentEvent]] = field(default_factory=OrderedDict)
 
     def take(self, records: Sequence[Outgoing]) -> None:
@@ -80,9 +82,18 @@ class RecentEvents:
         self._add(tenant, "not_stored", reason=reason)
 
     def of(self, tenant: str, erased: ErasedPeople) -> list[RecentEvent]:
-        """The newest first, without what names a person who was erased since."""
-        kept = self._by_tenant.get(tenant, ())
-        return [each for each in reversed(kept) if not _names_erased(each, tenant, erased)]
+        """The newest first, without what names a person who was erased since. What refused events said goes with every erasure: it
+        may name the person in the middle of a text.
+        """
+        kept = self._by_tenant.get(tenant)
+        if kept is None:
+            return []
+        erasures = len(erased.hashes(tenant))
+        if erasures > self._erasures.get(tenant, 0):
+            self._erasures[tenant] = erasures
+            for index, each in enumerate(kept):
+                kept[index] = each._replace(sent=None)
+        return [each for each in reversed(kept) if not _names_erased(each, erased)]
 
     def _add(self, tenant: str, outcome: DoorOutcome, **what: Any) -> None:
         kept = self._by_tenant.get(tenant)
@@ -114,25 +125,22 @@ def _shown(raw: bytes) -> Mapping[str, Any] | None:
         return None
     if not isinstance(sent, dict):
         return None
-    return {key: value for key, value in sent.items() if key not in SECRET_FIELDS}
+    shown: dict[str, Any] = _without_secrets(sent)
+    return shown
 
 
-def _names_erased(kept: RecentEvent, tenant: str, erased: ErasedPeople) -> bool:
-    if erased.salt(tenant) is None:
-        return False
-    event = kept.event()
-    if event is not None:
-        return erased.is_named_in(event)
-    # What was refused may have a name anywhere.
-    names = (PersonName(kind, text) for text in _texts_in(kept.sent) for kind in NAME_KINDS)
-    return any(erased.contains(tenant, name) for name in names)
-
-
-def _texts_in(value: Any) -> Iterator[str]:
+def _without_secrets(value: Any) -> Any:
     match value:
-        case str():
-            yield value
-        case Mapping():
-            yield from itertools.chain.from_iterable(map(_texts_in, value.values()))
+        case dict():
+            return {
+                key: _without_secrets(each) for key, each in value.items() if key.lower() not in SECRET_FIELDS
+            }
         case list():
-            yield from itertools.chain.from_iterable(map(_texts_in, value))
+            return [_without_secrets(each) for each in value]
+        case _:
+            return value
+
+
+def _names_erased(kept: RecentEvent, erased: ErasedPeople) -> bool:
+    event = kept.event() if erased else None
+    return event is not None and erased.is_named_in(event)

@@ -25,7 +25,7 @@ POSITION_KEY = KEY_SEPARATOR.encode()
 """The changelog key of the shard's position in its source: no key, no part."""
 _NUMBER = re.compile(rb"-?[0-9]{1,19}")
 
-STATE_FORMAT = 4
+STATE_FORMAT = 5
 """Of all that changelogs contain. Raised with the codec of any part, and whenever the meaning of a part changes:
 a worker reads its own format and older ones, and refuses a newer one.
 """

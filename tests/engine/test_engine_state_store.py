@@ -147,5 +147,7 @@ def test_the_format_covers_the_codecs_of_every_part():
         3: {**first, "what is published": 3, "features": 2},  # workflows
         # what somebody set by hand, the clock to the first contact, consent to being tracked, who was erased
         4: {**first, "a visitor": 2, "what is published": 4, "features": 2, "a lead": 2},
+        # which signals were counted in earlier events
+        5: {**first, "a visitor": 3, "what is published": 4, "features": 2, "a lead": 2},
     }
     assert of_format[STATE_FORMAT] == codecs

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import psycopg
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Composed, Identifier
@@ -117,6 +118,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection() -> None:
     """Ten thousand tests and all modules stay until the end: collections of garbage need not look at them."""
     gc.disable()
+
+
+def pytest_runtest_teardown() -> None:
+    """A command that ran in the test's own process has sent the logs to what was standard error then."""
+    structlog.reset_defaults()
 
 
 def pytest_collection_finish() -> None:

@@ -48,9 +48,9 @@ def allowed_origin(answer):
 def test_a_page_of_a_named_origin_may_call_the_api_and_read_refusals():
     token = {"Authorization": f"Bearer {TOKEN}"}
     ask, good, bare = answers(
-        preflight("/api/experiments", OURS),
-        ("GET", "/api/experiments", OURS, token),
-        ("GET", "/api/experiments", OURS, {}),
+        preflight("/api/inspector/events", OURS),
+        ("GET", "/api/inspector/events", OURS, token),
+        ("GET", "/api/inspector/events", OURS, {}),
     )
     assert ask.status_code == 200
     assert "authorization" in ask.headers["access-control-allow-headers"].lower()

@@ -66,6 +66,10 @@ NAMELESS_FIELDS = frozenset(
         "scheduled_for",
         "salt",
         "hashes",
+        "unique_fields",
+        "experiment",
+        "publication",
+        "counted",
     ]
 )
 """Fields without the id of another lead: keys and ids of events, texts of publications, numbers, and what is decoded apart."""

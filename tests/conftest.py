@@ -63,6 +63,7 @@ SLOWEST_FIRST = [
     "system/test_kafka_brokers.py",
     "docs/test_readme_walk.py",
     "leadstream/test_restate.py",
+    "gateway/test_every_answer_as_of.py",
     "leadstream/test_killed_erasure.py",
     "system/test_crashes.py",
     "kafka/test_kafka_projection.py",

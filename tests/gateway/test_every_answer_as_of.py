@@ -88,7 +88,9 @@ async def test_every_address_of_one_lead_takes_a_moment(database_url):
     assert of_now == set(WITHOUT_MOMENT)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(2, 40))]
+)
 async def test_the_answer_of_a_moment_is_that_of_a_store_which_ended_then(database_url, seed):
     chance, clock = random.Random(seed), Clock()
     answered = []

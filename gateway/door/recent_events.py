@@ -27,6 +27,8 @@ MOST_TENANTS: Final = 200
 """Those whose events came last are kept."""
 LARGEST_SENT_BYTES: Final = 4_000
 """Of a refused event that are kept, to be shown; a larger one is shown without what was sent."""
+DEEPEST_SHOWN: Final = 20
+"""Levels of a refused event that are kept; what is deeper is shown as null."""
 SECRET_FIELDS: Final = frozenset(
     {"lead_signature", "authorization", "write_key", "api_key", "token", "password", "secret"}
 )
@@ -129,14 +131,18 @@ def _shown(raw: bytes) -> Mapping[str, Any] | None:
     return shown
 
 
-def _without_secrets(value: Any) -> Any:
+def _without_secrets(value: Any, depth: int = 0) -> Any:
+    if depth > DEEPEST_SHOWN:
+        return None
     match value:
         case dict():
             return {
-                key: _without_secrets(each) for key, each in value.items() if key.lower() not in SECRET_FIELDS
+                key: _without_secrets(each, depth + 1)
+                for key, each in value.items()
+                if key.lower() not in SECRET_FIELDS
             }
         case list():
-            return [_without_secrets(each) for each in value]
+            return [_without_secrets(each, depth + 1) for each in value]
         case _:
             return value
 

@@ -142,3 +142,12 @@ def test_what_refused_events_said_goes_with_the_next_erasure():
     assert recent.of("other", erased)[0].sent is not None
     recent.refuse("t", b'{"text": "later"}', "type", "missing")
     assert recent.of("t", erased)[0].sent == {"text": "later"}
+
+
+def test_a_refused_event_of_any_depth_is_kept_up_to_a_level():
+    recent = RecentEvents()
+    for depth in (5, 900, 1_900):
+        recent.refuse("t", b'{"a": ' + b"[" * depth + b"]" * depth + b"}", None, "no")
+    shown = [str(each.sent) for each in reversed(recent.of("t", NOBODY))]
+    assert shown[0] == "{'a': [[[[[]]]]]}"
+    assert max(map(len, shown)) < 100
